@@ -16,7 +16,7 @@ import numpy as np
 
 from streamptycho import messages
 from streamptycho.geometry import Geometry
-from streamptycho.messages import Message
+from streamptycho.messages import Array, Message
 
 Buffer = bytes | bytearray | memoryview
 
@@ -98,7 +98,7 @@ def decode(parts: Sequence[Buffer]) -> Message:
     try:
         for item in dataclasses.fields(kind):
             if item.name in arrays:
-                values[item.name] = _array(item.name, *arrays.pop(item.name), next(buffers))
+                values[item.name] = _array(item.name, arrays.pop(item.name), next(buffers))
             elif item.name in blobs:
                 values[item.name] = tuple(bytes(next(buffers)) for _ in range(int(blobs.pop(item.name))))
             elif item.name in values:
@@ -113,11 +113,12 @@ def decode(parts: Sequence[Buffer]) -> Message:
 
 
 @functools.cache
-def _field_types(kind: type[Message]) -> dict[str, Any]:
+def _field_types(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _array(name: str, dtype_text: str, shape: list[int], buffer: Buffer) -> np.ndarray[Any, Any]:
+def _array(name: str, declared: list[Any], buffer: Buffer) -> Array:
+    dtype_text, shape = declared
     dtype = np.dtype(dtype_text)
     if dtype.kind not in _DTYPE_KINDS or len(shape) > MAX_DIMENSIONS or any(n < 0 for n in shape):
         raise WireError(f"{name} declares dtype {dtype_text!r} and shape {shape}")
