@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import types
@@ -31,6 +30,7 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
     for name, kind in vars(messages).items()
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 }
+_FIELD_TYPES = {name: typing.get_type_hints(kind) for name, kind in MESSAGE_TYPES.items()}
 
 
 class WireError(ValueError):
@@ -93,7 +93,7 @@ def decode(parts: Sequence[Buffer]) -> Message:
     kind = MESSAGE_TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise WireError(f"unknown message type {name!r}")
-    hints = _field_types(kind)
+    hints = _FIELD_TYPES[name]
     buffers = iter(parts[1:])
     try:
         for item in dataclasses.fields(kind):
@@ -110,11 +110,6 @@ def decode(parts: Sequence[Buffer]) -> Message:
         raise
     except (TypeError, ValueError, StopIteration, RuntimeError) as error:
         raise WireError(f"{name} does not fit its fields: {error}") from None
-
-
-@functools.cache
-def _field_types(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _array(name: str, declared: list[Any], buffer: Buffer) -> Array:
