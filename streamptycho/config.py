@@ -185,26 +185,39 @@ class TomographyConfig(Section):
 
 
 class RecordConfig(Section):
-    """The stream log. `endpoint` is where the next service gets the records."""
+    """The stream log. A run ends with a message when an instrument does not answer within `connect_timeout_s`.
+
+    None waits for ever. `sync_s` is the longest time that data stay in memory before they are forced to the disk.
+    """
 
     file: str = "stream.log"
     sync_s: Positive = 1.0
-    connect_timeout_s: Positive = 10.0
+    connect_timeout_s: Positive | None = 15.0
+
+
+class ServiceAddress(Section):
+    """Where a service is found: `port` for its data, `status_port` for what people look at."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    status_port: Port = 0
 
 
 class PipelineConfig(Section):
-    """Sockets between services. Port 0 lets the supervisor choose free ones; localhost unless said otherwise."""
+    """Sockets between services. Port 0 lets the supervisor choose a free one.
 
-    host: str = "127.0.0.1"
-    record_port: Port = 0
-    ingest_port: Port = 0
-    reconstruct_port: Port = 0
-    record_status_port: Port = 0
-    ingest_status_port: Port = 0
-    reconstruct_status_port: Port = 0
-    tomography_status_port: Port = 0
+    Services listen on `bind`: localhost unless the operator opens them. `high_water_mark` is how many batches may
+    wait between two services, `record_high_water_mark` how many raw messages.
+    """
+
+    bind: str = "127.0.0.1"
+    record: ServiceAddress = ServiceAddress()
+    ingest: ServiceAddress = ServiceAddress()
+    reconstruct: ServiceAddress = ServiceAddress()
+    tomography: ServiceAddress = ServiceAddress()
     high_water_mark: Count = 16
-    idle_timeout_s: Positive = 60.0
+    record_high_water_mark: Count = 512
+    drain_timeout_s: Positive = 120.0
 
 
 class MonitorConfig(Section):
@@ -226,8 +239,13 @@ class SampleConfig(Section):
 
 
 class BeamConfig(Section):
-    """The simulated beam: a zone plate with a central stop, out of focus, of `modes` incoherent parts."""
+    """The simulated beam, of `modes` incoherent parts of which the first holds the share `coherence` of the power.
 
+    `optic` "zone_plate": an annular pupil (central stop), `defocus_m` out of focus; "pinhole": a disc, `defocus_m`
+    downstream of it. `diameter_m` is the beam's at the sample.
+    """
+
+    optic: Literal["zone_plate", "pinhole"] = "zone_plate"
     photons_per_frame: Positive = 1e6
     diameter_m: Positive = 1e-6
     defocus_m: Finite = 2e-4
@@ -268,6 +286,7 @@ class SimulationConfig(Section):
     detector_pixel_m: Positive = 75e-6
     detector_shape: tuple[Count, Count] = (96, 96)
     dtype: Literal["uint8", "uint16", "uint32"] = "uint16"
+    dead_pixels: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     compression: Literal["bslz4", "lz4", "none"] = "bslz4"
     rate_hz: Positive = 500.0
     exposure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -67,6 +67,11 @@ def encode(message: Message) -> list[Any]:
     return parts
 
 
+def prefix(kind: type[Message]) -> bytes:
+    """Return how the first part of every message of this type begins: what a subscriber filters by."""
+    return f'{{"v":{SCHEMA_VERSION},"type":"{kind.__name__}"'.encode()
+
+
 def decode(parts: Sequence[Buffer]) -> Message:
     """Return the message that the parts carry.
 

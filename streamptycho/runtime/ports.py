@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from streamptycho.messages import Message, ServiceStatus
+from streamptycho.messages import (
+    DiffractionBatch,
+    Message,
+    ObjectUpdate,
+    ProjectionEnd,
+    ProjectionStart,
+    RawRecord,
+    ScanEnd,
+    ServiceStatus,
+)
 
 
 class Source(Protocol):
@@ -37,11 +46,18 @@ class Stage(Protocol):
         """Take one message and return what follows from it."""
 
     def work(self, now_ns: int) -> Iterable[Message]:
-        """Do one slice of work that needs no new message (reconstruct, time out what is overdue)."""
+        """Do one slice of work that needs no new message (reconstruct, give up what is overdue)."""
+
+    def stop(self, now_ns: int) -> Iterable[Message]:
+        """Return what can still be made of what is here: nothing more will come."""
 
     @property
     def busy(self) -> bool:
         """Whether `work` has something to do at once."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether `handle` may be called: False pushes back on the service before."""
 
     @property
     def finished(self) -> bool:
@@ -49,3 +65,15 @@ class Stage(Protocol):
 
     def status(self, now_ns: int) -> ServiceStatus:
         """Return what the operator should know."""
+
+
+def travels_as_data(message: Message) -> bool:
+    """Whether losing the message would lose data: then it goes by the bounded queue that pushes back."""
+    if isinstance(message, ObjectUpdate):
+        return message.final
+    return isinstance(message, RawRecord | ProjectionStart | DiffractionBatch | ProjectionEnd | ScanEnd)
+
+
+def is_worth_a_look(message: Message) -> bool:
+    """Whether people may want to see the message: then it is published, and only the newest counts."""
+    return not isinstance(message, RawRecord | DiffractionBatch)

@@ -1,1 +1,39 @@
-"""TODO."""
+"""From reconstructed projections to a quantitative volume that grows with every projection.
+
+`phase` turns a complex object into a phase whose air is zero, `alignment` finds where it belongs, `frame` puts it
+there, `backprojection` adds it to the volume, `aggregator` does all of it message by message. `gridrec` is another
+way to the final volume.
+"""
+
+from streamptycho.tomography.aggregator import AGGREGATORS, Aggregator, AggregatorProtocol, ProjectionStack, aggregator
+from streamptycho.tomography.backprojection import (
+    IncrementalBackProjection,
+    VolumeTooLargeError,
+    filtered_back_projection,
+)
+from streamptycho.tomography.gridrec import TomopyMissingError, gridrec, tomopy_available
+from streamptycho.tomography.phase import PhaseError, ProjectionPhase, projection_phase
+from streamptycho.tomography.refractive_index import delta_per_radian, electron_density_per_delta, quantity_per_radian
+from streamptycho.tomography.rotation_axis import RotationAxisError, rotation_axis_px
+
+__all__ = [
+    "AGGREGATORS",
+    "Aggregator",
+    "AggregatorProtocol",
+    "IncrementalBackProjection",
+    "PhaseError",
+    "ProjectionPhase",
+    "ProjectionStack",
+    "RotationAxisError",
+    "TomopyMissingError",
+    "VolumeTooLargeError",
+    "aggregator",
+    "delta_per_radian",
+    "electron_density_per_delta",
+    "filtered_back_projection",
+    "gridrec",
+    "projection_phase",
+    "quantity_per_radian",
+    "rotation_axis_px",
+    "tomopy_available",
+]

@@ -1,0 +1,12 @@
+"""Monitor service: the operator's page.
+
+python services/monitor.py --config configs/demo.yaml --out FOLDER
+"""
+
+import sys
+
+from streamptycho.cli import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["service", "monitor"]
+    main()

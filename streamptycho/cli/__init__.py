@@ -1,0 +1,25 @@
+"""The command line: `streamptycho --help`."""
+
+from __future__ import annotations
+
+import sys
+
+USER_ERROR = 2
+
+
+def main() -> None:
+    """Run the command line. Mistakes of the user end with one message and exit code 2, never with a traceback."""
+    from streamptycho.cli.commands import app
+
+    try:
+        app()
+    except Exception as error:
+        if not _written_for_people(error):
+            raise
+        print(f"streamptycho: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(USER_ERROR)
+
+
+def _written_for_people(error: Exception) -> bool:
+    """Every error class of streamptycho says what to do; so do the operating system's about files and ports."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] == "streamptycho"

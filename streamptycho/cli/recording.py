@@ -1,0 +1,42 @@
+"""Recording without reconstruction."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from streamptycho import positions
+from streamptycho.config import Config, dump
+from streamptycho.recording.stream_log import StreamLogWriter
+from streamptycho.runtime.instrument_client import InstrumentClient
+from streamptycho.runtime.supervisor import StopSignal
+from streamptycho.stages.record import Recorder
+
+FAILED = 3
+LOOK_S = 0.2
+
+
+def record_to_log(config: Config, log: Path, seconds: float | None) -> int:
+    """Record until Ctrl-C, the given time or a failure; return the exit code."""
+    console = Console(stderr=True)
+    stop = StopSignal()
+    writer = StreamLogWriter(log, configuration=dump(config))
+    request = positions.decoder(config.positions).request()
+    client = InstrumentClient(config.detector.endpoint, config.positions.host, config.positions.port, request)
+    recorder = Recorder(client, writer, sync_s=config.record.sync_s, connect_timeout_s=config.record.connect_timeout_s)
+    began = time.monotonic()
+    recorder.start()
+    with Live(console=console, transient=True) as live:
+        while not stop() and recorder.failure is None and (seconds is None or time.monotonic() - began < seconds):
+            live.update(f"{recorder.text}: {recorder.records} messages, {recorder.bytes / 1e6:.1f} MB in {log}")
+            time.sleep(LOOK_S)
+    recorder.stop()
+    recorder.join()
+    if recorder.failure is not None:
+        console.print(recorder.failure, style="red", highlight=False)
+        return FAILED
+    console.print(f"{log}: {recorder.records} messages, {recorder.bytes / 1e6:.1f} MB", highlight=False)
+    return 0

@@ -1,0 +1,120 @@
+"""Commands that run the pipeline: prepare, run, close with a summary."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from streamptycho.cli.table import closing_table
+from streamptycho.cli.view import JsonView, TerminalView
+from streamptycho.config import Config
+from streamptycho.recording.nexus import read_volume
+from streamptycho.recording.pictures import show_result
+from streamptycho.runtime.sockets import free_ports, is_free
+from streamptycho.stages.folder import RunFolder, write_json
+from streamptycho.stages.pipeline import PipelineRun, RunResult
+from streamptycho.stages.summary import summarise
+from streamptycho.stages.truth import correlation_with_truth
+
+RUN_FAILED = 3
+
+
+class RunFolderError(FileExistsError):
+    """A folder that already holds a run."""
+
+
+def run_folder(out: Path | None, what: str) -> RunFolder:
+    """Return the folder of a new run: the given one, or a dated one here.
+
+    Raises
+    ------
+    RunFolderError
+        If it already holds a run.
+    """
+    path = out or Path(f"streamptycho-{what}-{datetime.now():%Y%m%d-%H%M%S}")
+    folder = RunFolder(path.resolve())
+    if folder.summary.exists() or folder.log.exists() or folder.accounting.exists():
+        raise RunFolderError(f"{path} already holds a run: choose another folder with --out")
+    return folder
+
+
+def run_pipeline(
+    config: Config,
+    folder: RunFolder,
+    *,
+    monitor: bool,
+    as_json: bool,
+    replay: Path | None = None,
+    speed: float | None = None,
+    simulate: bool = False,
+) -> int:
+    """Run the services, write `summary.json` and the pictures, print the closing table; return the exit code."""
+    console = Console(stderr=as_json)
+    view = JsonView() if as_json else TerminalView(console, monitor=monitor)
+    config = with_free_monitor_port(config) if monitor else config
+    run = PipelineRun(config, folder, view, replay=replay, speed=speed, simulate=simulate, monitor=monitor)
+    try:
+        result = run.run()
+    finally:
+        view.stop()
+    summary = close_run(config, folder, result, simulate=simulate)
+    if as_json:
+        print(json.dumps(summary))  # noqa: T201
+    else:
+        console.print(closing_table(summary))
+        console.print(f"summary  {folder.summary}", highlight=False)
+    return RUN_FAILED if result.failures else 0
+
+
+def close_run(config: Config, folder: RunFolder, result: RunResult, *, simulate: bool) -> dict[str, Any]:
+    """Write the summary and the pictures of a run and return the summary."""
+    volume = _volume_summary(config, folder, simulate=simulate)
+    summary = summarise(folder, result, volume)
+    write_json(folder.summary, summary)
+    show_result(folder.path, folder.pictures)
+    return summary
+
+
+def with_free_instrument_ports(config: Config) -> Config:
+    """Return the configuration with ports of its own for a simulated instrument."""
+    detector, data, control = free_ports(3)
+    assert config.simulation is not None
+    return config.model_copy(
+        update={
+            "detector": config.detector.model_copy(update={"endpoint": f"tcp://127.0.0.1:{detector}"}),
+            "positions": config.positions.model_copy(update={"host": "127.0.0.1", "port": data}),
+            "simulation": config.simulation.model_copy(update={"control_port": control}),
+        }
+    )
+
+
+def with_free_monitor_port(config: Config) -> Config:
+    """Return the configuration with another port for the page when its own is taken by another run."""
+    if config.monitor.port and is_free(config.monitor.host, config.monitor.port):
+        return config
+    port = free_ports(1, config.monitor.host)[0]
+    return config.model_copy(update={"monitor": config.monitor.model_copy(update={"port": port})})
+
+
+def _volume_summary(config: Config, folder: RunFolder, *, simulate: bool) -> dict[str, Any] | None:
+    if not folder.volume.exists():
+        return None
+    volume, update = read_volume(folder.volume)
+    summary: dict[str, Any] = {
+        "shape": list(volume.shape),
+        "voxel_m": update.voxel_m,
+        "quantity": update.quantity,
+        "projections_used": update.projections_used,
+        "resolution_m": update.resolution_m,
+        "correlation_with_truth": None,
+    }
+    if simulate:
+        from streamptycho.simulation import truth
+
+        delta, _ = truth(config)
+        summary["correlation_with_truth"] = correlation_with_truth(volume, delta)
+    return summary

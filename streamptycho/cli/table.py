@@ -1,0 +1,54 @@
+"""The closing table of a run."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+
+
+def closing_table(summary: dict[str, Any]) -> Table:
+    """Return what a run came to, for reading."""
+    frames, projections, volume = summary["frames"], summary["projections"], summary["volume"]
+    table = Table(title="What was measured", show_header=False, title_justify="left", box=None, padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("duration", f"{summary['duration_s']:.1f} s")
+    table.add_row(
+        "frames",
+        f"{frames['sent']} sent, {frames['received']} received, {frames['paired']} paired, "
+        f"{sum(frames['dropped'].values())} dropped",
+    )
+    table.add_row("losses", _counts(frames["dropped"]) or "none")
+    if frames["unexplained"]:
+        table.add_row("unexplained", f"[red]{frames['unexplained']} frames[/red]")
+    if left_out := _counts(frames["left_out_of_reconstruction"]):
+        table.add_row("left out of the image", left_out)
+    if anomalies := _counts(frames["anomalies"]):
+        table.add_row("noticed", anomalies)
+    done = [item for item in projections if item["error"] is not None]
+    table.add_row("projections", f"{len(done)} reconstructed of {len(projections)} measured")
+    for key, label, unit, scale in (
+        ("error", "amplitude error", "", 1.0),
+        ("resolution_m", "resolution of a projection", " nm", 1e9),
+        ("latency_s", "last frame to final image", " s", 1.0),
+    ):
+        values = [item[key] * scale for item in done if item[key] is not None]
+        if values:
+            table.add_row(label, f"{median(values):.4g}{unit} (median), {max(values):.4g}{unit} (worst)")
+    if volume is not None:
+        table.add_row("volume", f"{' x '.join(map(str, volume['shape']))} voxels of {volume['voxel_m'] * 1e9:.1f} nm")
+        if volume.get("resolution_m") is not None:
+            table.add_row("resolution of the volume", f"{volume['resolution_m'] * 1e9:.0f} nm")
+        if volume.get("correlation_with_truth") is not None:
+            table.add_row("correlation with the truth", f"{volume['correlation_with_truth']:.4f}")
+    for name, value in summary["rates"].items():
+        table.add_row(name.replace("_per_s", " per second").replace("_", " "), f"{value:.1f}")
+    for failure in summary["failures"]:
+        table.add_row("[red]failure[/red]", f"[red]{failure}[/red]")
+    return table
+
+
+def _counts(by_reason: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items()) if count)

@@ -1,0 +1,126 @@
+"""What the operator sees in the terminal while a run goes on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from streamptycho.config import Config
+from streamptycho.messages import Anomaly, Message, ProjectionEnd, ServiceStatus
+from streamptycho.stages.folder import RunFolder
+
+
+class TerminalView:
+    """Progress bars on a terminal, one line per projection elsewhere.
+
+    Parameters
+    ----------
+    console
+        Where to write.
+    monitor
+        Whether the page is served.
+    """
+
+    def __init__(self, console: Console, *, monitor: bool) -> None:
+        self._console, self._monitor = console, monitor
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<13}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._said_waiting = ""
+
+    def started(self, config: Config, folder: RunFolder) -> None:
+        """Say where to look, and begin the bars."""
+        self._console.print(f"results  {folder.path}")
+        if self._monitor:
+            self._console.print(f"monitor  http://{config.monitor.host}:{config.monitor.port}", style="bold")
+        total = config.projections.count
+        for name in ("measured", "reconstructed", "tomogram"):
+            self._tasks[name] = self._progress.add_task(name, total=total, text="")
+        self._progress.start()
+
+    def see(self, message: Message) -> None:
+        """Update the bars."""
+        if isinstance(message, ServiceStatus):
+            self._see_status(message)
+        elif isinstance(message, ProjectionEnd):
+            self._see_projection(message)
+        elif isinstance(message, Anomaly) and message.detail:
+            self.say(message.detail)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, style="yellow", highlight=False, markup=False)
+
+    def stop(self) -> None:
+        """Remove the bars."""
+        self._progress.stop()
+
+    def _see_status(self, status: ServiceStatus) -> None:
+        counters = status.counters
+        if status.service == "ingest":
+            rate = status.rates.get("frames_per_s", 0.0)
+            self._set("measured", counters.get("projections", 0), f"{rate:7.0f} frames/s")
+        elif status.service == "reconstruct":
+            self._set("reconstructed", counters.get("projections", 0), status.text)
+        elif status.service == "tomography":
+            self._set("tomogram", counters.get("projections_used", 0), status.text)
+        elif status.service == "record" and status.text.startswith("no ") and status.text != self._said_waiting:
+            self._said_waiting = status.text
+            self.say(f"Waiting: {status.text}")
+
+    def _see_projection(self, end: ProjectionEnd) -> None:
+        lost = ", ".join(f"{count} {reason}" for reason, count in sorted(end.dropped.items()) if count)
+        if lost:
+            self.say(f"Projection {end.projection}: {end.frames_paired} of {end.frames_sent} frames, lost: {lost}")
+        elif not self._console.is_terminal:
+            angle = "?" if end.angle_deg is None else f"{end.angle_deg:.1f}"
+            self._console.print(f"projection {end.projection} at {angle} deg: {end.frames_paired} frames")
+
+    def _set(self, name: str, completed: int, text: str) -> None:
+        self._progress.update(self._tasks[name], completed=completed, text=text)
+
+
+class JsonView:
+    """One JSON object a line, for machines."""
+
+    def started(self, config: Config, folder: RunFolder) -> None:
+        """Say where results and the page are."""
+        address = f"http://{config.monitor.host}:{config.monitor.port}"
+        self._write({"event": "started", "folder": str(folder.path), "monitor": address})
+
+    def see(self, message: Message) -> None:
+        """Pass on what services say of themselves and what became of each projection."""
+        if isinstance(message, ServiceStatus):
+            self._write({"event": "status", "service": message.service, "state": message.state, "text": message.text})
+        elif isinstance(message, ProjectionEnd):
+            self._write(
+                {
+                    "event": "projection",
+                    "projection": message.projection,
+                    "angle_deg": message.angle_deg,
+                    "frames_sent": message.frames_sent,
+                    "frames_paired": message.frames_paired,
+                    "dropped": message.dropped,
+                }
+            )
+
+    def say(self, text: str) -> None:
+        """Pass on a message for the operator."""
+        self._write({"event": "message", "text": text})
+
+    def stop(self) -> None:
+        """Nothing to remove."""
+
+    def _write(self, content: dict[str, Any]) -> None:
+        print(json.dumps(content), flush=True)  # noqa: T201

@@ -1,0 +1,259 @@
+"""DECTRIS Stream V2: one CBOR message per start, image and end.
+
+References
+----------
+DECTRIS, Stream V2: https://github.com/dectris/documentation/tree/main/stream_v2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from streamptycho.config import DetectorConfig
+from streamptycho.detectors import cbor, compression
+from streamptycho.detectors.cbor import Tag
+from streamptycho.detectors.compression import CompressionError
+from streamptycho.detectors.labels import labels_from
+from streamptycho.detectors.series import (
+    DetectorMessage,
+    FrameError,
+    Image,
+    SeriesAssembler,
+    SeriesHeader,
+    check_size,
+    count,
+    energy_from,
+    positive,
+    square_pixel,
+)
+from streamptycho.detectors.typed_array import TypedArray, TypedArrayError, typed_array
+from streamptycho.messages import Anomaly, Array, Reason
+
+_SELF_DESCRIBED = 55799
+
+Entries = dict[Any, Any]
+
+
+class Stream2Decoder:
+    """Decodes Stream V2 messages; see `FrameDecoder`."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        self._config = config
+        self._assembler = SeriesAssembler(config)
+        self._key: tuple[Any, Any] | None = None
+        self._header: Entries = {}
+        self._armed: datetime | None = None
+        self._named: dict[str, int] = {}
+        self._date: tuple[Any, datetime | None] = (None, None)
+
+    def connected(self) -> None:
+        """Take note of a new connection: nothing to do, as no message has more than one part."""
+
+    def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
+        """Take one message. Bytes that are none become an `Anomaly`."""
+        for part in parts:
+            try:
+                message = cbor.loads(part)
+            except cbor.CborError as error:
+                yield self._unreadable(error)
+                continue
+            while isinstance(message, Tag) and message.number == _SELF_DESCRIBED:
+                message = message.value
+            yield from self._message(message, received_ns)
+
+    def flush(self) -> Iterator[DetectorMessage]:
+        """Yield what was held back."""
+        yield from self._assembler.flush()
+
+    def _message(self, message: Any, received_ns: int) -> Iterator[DetectorMessage]:
+        kind = message.get("type") if isinstance(message, dict) else None
+        if kind == "start":
+            yield from self._start(message, received_ns)
+        elif kind == "image":
+            yield from self._image(message, received_ns)
+        elif kind == "end":
+            current = self._assembler.series if _key(message) == self._key else None
+            yield from self._assembler.end(current or _name(message))
+        else:
+            text = "expected a map whose type is start, image or end"
+            yield self._assembler.anomaly(Reason.CORRUPT, text, "messages")
+
+    def _unreadable(self, error: cbor.CborError) -> Anomaly:
+        reason = Reason.TRUNCATED if isinstance(error, cbor.CutCborError) else Reason.CORRUPT
+        entries = error.entries
+        if entries.get("type") != "image":
+            return self._assembler.anomaly(reason, str(error), "messages")
+        return self._assembler.anomaly(reason, f"frame {entries.get('image_id', '?')}: {error}")
+
+    def _start(self, message: Entries, received_ns: int) -> Iterator[DetectorMessage]:
+        key = _key(message)
+        if key == self._key and key[0] and self._header:
+            yield self._assembler.anomaly(Reason.DUPLICATE, "the header of this series came again", "messages")
+            return
+        self._key, self._header = key, message
+        self._armed = _date_time(message.get("arm_date"))
+        yield from self._assembler.begin(self._series_header(message), received_ns)
+        channels = _channels(message)
+        wanted = self._config.channel
+        if wanted is not None and channels and wanted not in channels:
+            yield self._assembler.anomaly(Reason.MISSING, _no_channel(wanted, channels), "messages")
+        if "pixel_mask" in message and self._mask_error:
+            text = f"the pixel mask of the header cannot be used: {self._mask_error}"
+            yield self._assembler.anomaly(Reason.CORRUPT, text, "messages")
+
+    def _series_header(self, message: Entries) -> SeriesHeader:
+        rows, columns = count(message.get("image_size_y")), count(message.get("image_size_x"))
+        center = positive(message.get("beam_center_y")), positive(message.get("beam_center_x"))
+        masked, self._mask_error = self._mask(message)
+        return SeriesHeader(
+            series=self._unique(_name(message)),
+            n_frames=count(message.get("number_of_images")) or None,
+            energy_ev=energy_from(message.get("incident_energy"), message.get("incident_wavelength")),
+            distance_m=_distance(message.get("detector_translation")),
+            pixel_m=square_pixel(message.get("pixel_size_x"), message.get("pixel_size_y")),
+            shape=(rows, columns) if rows and columns else None,
+            center_px=(center[0], center[1]) if center[0] and center[1] else None,
+            masked=masked,
+            saturation=count(message.get("saturation_value")) or None,
+            epoch_s=self._armed.timestamp() if self._armed else None,
+            labels=labels_from(message.get("user_data")),
+        )
+
+    def _mask(self, message: Entries) -> tuple[Array | None, str]:
+        """Return which pixels are masked in the channel that is read, or why that is not known."""
+        masks = message.get("pixel_mask")
+        if not isinstance(masks, dict) or not masks:
+            return None, f"expected a map of channels, got {type(masks).__name__}"
+        channel = self._config.channel or next(iter(_channels(message)), None)
+        try:
+            table = typed_array(masks.get(channel, next(iter(masks.values()))))
+            check_size(table.shape, self._config.max_frame_pixels)
+            return _image_of(table, 0, 0.0, 0.0).rows() != 0, ""
+        except (TypedArrayError, CompressionError, FrameError) as error:
+            return None, str(error)
+
+    def _image(self, message: Entries, received_ns: int) -> Iterator[DetectorMessage]:
+        index = count(message.get("image_id"))
+        if index is None:
+            yield self._assembler.anomaly(Reason.CORRUPT, "an image without image_id")
+            return
+        try:
+            image = self._parsed(message, index)
+        except TypedArrayError as error:
+            yield self._assembler.anomaly(Reason.CORRUPT, f"frame {index}: {error}")
+            return
+        except FrameError as error:
+            yield self._assembler.anomaly(error.reason, f"frame {index}: {error}")
+            return
+        key = _key(message)
+        if self._key is None:
+            date = self._series_date(message)
+            epoch_s = date.timestamp() if date else None
+            yield from self._assembler.begin_without_header(
+                self._unique(_name(message)), image.shape, epoch_s, received_ns
+            )
+            if self._assembler.series is not None:
+                self._key = key
+        if key != self._key:
+            yield self._assembler.stray(_name(message), index)
+            return
+        yield from self._assembler.image(image, received_ns)
+
+    def _parsed(self, message: Entries, index: int) -> Image:
+        data = message.get("data")
+        if not isinstance(data, dict) or not data:
+            raise TypedArrayError("an image without data")
+        channel = self._config.channel
+        if channel is None:
+            channel = next((c for c in _channels(self._header) if c in data), next(iter(data)))
+        if channel not in data:
+            raise FrameError(Reason.MISSING, _no_channel(channel, list(data)))
+        nominal = index * (positive(self._header.get("frame_time")) or 0.0)
+        start_s = _seconds(message.get("start_time"))
+        stop_s = _seconds(message.get("stop_time"))
+        exposure_s = _seconds(message.get("real_time")) or positive(self._header.get("count_time")) or 0.0
+        start_s = nominal if start_s is None else start_s
+        stop_s = start_s + exposure_s if stop_s is None else stop_s
+        date = self._series_date(message)
+        shift_s = (date - self._armed).total_seconds() if date and self._armed else 0.0
+        return _image_of(typed_array(data[channel]), index, start_s + shift_s, stop_s + shift_s)
+
+    def _series_date(self, message: Entries) -> datetime | None:
+        said = message.get("series_date")
+        if self._date[0] != said:
+            self._date = (said, _date_time(said))
+        return self._date[1]
+
+    def _unique(self, name: str) -> str:
+        """Return a name that no series of this decoder had: detectors restart their count."""
+        times = self._named.get(name, 0)
+        self._named[name] = times + 1
+        return f"{name}#{times + 1}" if times else name
+
+
+def _image_of(table: TypedArray, index: int, start_s: float, stop_s: float) -> Image:
+    return Image(
+        index=index,
+        start_s=start_s,
+        stop_s=stop_s,
+        payload=table.payload,
+        encoding=table.encoding,
+        dtype=table.dtype,
+        shape=table.shape,
+        transposed=table.column_major,
+    )
+
+
+def _key(message: Entries) -> tuple[Any, Any]:
+    unique, number = message.get("series_unique_id"), message.get("series_id")
+    return (unique if isinstance(unique, str) else "", count(number))
+
+
+def _name(message: Entries) -> str:
+    unique, number = _key(message)
+    return f"{unique[:64]}:{number}" if unique else str(number)
+
+
+def _channels(message: Entries) -> list[str]:
+    said = message.get("channels")
+    return [c for c in said if isinstance(c, str)] if isinstance(said, list) else []
+
+
+def _no_channel(wanted: str, present: Sequence[Any]) -> str:
+    there = ", ".join(str(c)[:64] for c in present[:8])
+    return f"channel {wanted!r} is not in the stream, which has {there}: set detector.channel"
+
+
+def _distance(translation: Any) -> float | None:
+    """Return the distance in metres. The sign of the third component differs between detectors."""
+    if not isinstance(translation, list) or len(translation) != 3:
+        return None
+    along = translation[2]
+    return positive(abs(along)) if isinstance(along, int | float) else None
+
+
+def _date_time(item: Any) -> datetime | None:
+    text = item.value if isinstance(item, Tag) else item
+    if not isinstance(text, str):
+        return None
+    try:
+        date = datetime.fromisoformat(text)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        date.timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return date
+
+
+def _seconds(rational: Any) -> float | None:
+    match rational:
+        case [int() as numerator, int() as denominator] if denominator > 0 and abs(numerator) < 1 << 63:
+            return float(numerator / denominator)
+        case int() | float() if np.isfinite(rational):
+            return float(rational)
+        case _:
+            return None

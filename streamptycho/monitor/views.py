@@ -1,0 +1,223 @@
+"""How each message of the pipeline is looked at: one function per picture on the page. Pure."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from streamptycho.messages import Array, FramePreview, ObjectUpdate, PathPreview, Quality, VolumeUpdate
+from streamptycho.monitor.colours import complex_to_rgb
+from streamptycho.monitor.pictures import (
+    MAX_PICTURE_PX,
+    PathPlot,
+    Picture,
+    PictureError,
+    robust_range,
+    to_levels,
+)
+from streamptycho.monitor.pooling import pool_factor, pool_max, pool_mean
+
+MAX_PATH_POINTS = 20_000
+MAX_MODES_SHOWN = 8
+_LIT_FRACTION = 0.02
+_WELL_LIT_FRACTION = 0.25
+_WRAPPED_RAD = 1.7 * math.pi
+_SLICE_PLANES = {
+    "slice_z": "x–y, across the rotation axis",
+    "slice_y": "x–z, along the rotation axis",
+    "slice_x": "y–z, along the rotation axis",
+}
+_UNITS = {"electron_density_per_A3": "e/Å³", "delta": "δ"}
+
+
+def frame_view(message: FramePreview) -> Picture:
+    """Return the logarithm of one diffraction pattern. Pixels that were not measured stay out."""
+    counts = message.counts
+    measured = _measured(counts)
+    k = pool_factor(counts.shape, MAX_PICTURE_PX)
+    pooled, valid = pool_max(counts, measured, k)
+    with np.errstate(invalid="ignore"):
+        logged = np.log10(1.0 + np.maximum(pooled, 0).astype(np.float64))
+    shown = logged[valid & np.isfinite(logged)]
+    hi = max(float(np.percentile(shown, 99.98)), math.log10(2.0)) if shown.size else 1.0
+    missing = int(measured.size - np.count_nonzero(measured))
+    peak = f"highest {int(counts[measured].max()):,} counts" if missing < measured.size else "no measured pixel"
+    return Picture(
+        name="frame",
+        label=f"Frame {message.index + 1}, series {message.series}",
+        pixels=to_levels(logged, valid, 0.0, hi),
+        lo=0.0,
+        hi=hi,
+        unit="counts",
+        scale="log10",
+        colours="inferno",
+        pooling=k,
+        note=f"{peak}, {missing:,} pixels not measured" if missing else peak,
+    )
+
+
+def phase_view(message: ObjectUpdate) -> Picture:
+    """Return the phase of the object where it was lit, without its constant and its mean slope.
+
+    Both are arbitrary in ptychography. The values wrap at ±π when the object shifts the phase by about one turn.
+    """
+    patch, lit, well_lit = _lit_part(message)
+    k = pool_factor(patch.shape, MAX_PICTURE_PX)
+    pooled, valid = pool_mean(_without_slope(patch, well_lit), lit, k)
+    _, inside = pool_mean(np.zeros(patch.shape, np.float32), well_lit, k)
+    phase = np.angle(pooled)
+    limits = robust_range(phase[inside & valid]) or (-1.0, 1.0)
+    wrapped = limits[1] - limits[0] > _WRAPPED_RAD
+    lo, hi = (-math.pi, math.pi) if wrapped else limits
+    return Picture(
+        name="phase",
+        label=_projection_label(message),
+        pixels=to_levels(phase, valid, lo, hi),
+        lo=lo,
+        hi=hi,
+        unit="rad",
+        colours="twilight" if wrapped else "viridis",
+        pixel_m=_positive(message.pixel_m, k),
+        pooling=k,
+        note="wraps at ±π; constant and mean slope removed" if wrapped else "constant and mean slope removed",
+    )
+
+
+def amplitude_view(message: ObjectUpdate) -> Picture:
+    """Return the amplitude of the object where it was lit."""
+    patch, lit, well_lit = _lit_part(message)
+    k = pool_factor(patch.shape, MAX_PICTURE_PX)
+    amplitude, valid = pool_mean(np.abs(patch), lit, k)
+    _, inside = pool_mean(np.zeros(patch.shape, np.float32), well_lit, k)
+    lo, hi = robust_range(amplitude[inside & valid]) or (0.0, 1.0)
+    return Picture(
+        name="amplitude",
+        label=_projection_label(message),
+        pixels=to_levels(amplitude, valid, lo, hi),
+        lo=lo,
+        hi=hi,
+        unit="transmission",
+        colours="gray",
+        pixel_m=_positive(message.pixel_m, k),
+        pooling=k,
+    )
+
+
+def probe_view(message: ObjectUpdate) -> Picture:
+    """Return the probe modes beside each other: hue is phase, brightness amplitude, each mode to its own peak."""
+    modes = np.where(np.isfinite(message.probe), message.probe, 0)
+    power = np.sum(np.abs(modes).astype(np.float64) ** 2, axis=(1, 2))
+    total = float(power.sum())
+    shown = modes[:MAX_MODES_SHOWN]
+    columns = math.ceil(math.sqrt(len(shown)))
+    rows = math.ceil(len(shown) / columns)
+    k = pool_factor(shown.shape[1:], MAX_PICTURE_PX // columns)
+    small = [pool_mean(mode, np.ones(mode.shape, bool), k)[0] for mode in shown]
+    height, width = small[0].shape
+    sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
+    tiles = []
+    for number, mode in enumerate(small):
+        top, left = number // columns * height, number % columns * width
+        sheet[top : top + height, left : left + width] = complex_to_rgb(mode)
+        share = f"{100 * power[number] / total:.1f} %" if total > 0 else "no power"
+        tiles.append({"x": left, "y": top, "label": f"{number + 1}: {share}" if len(modes) > 1 else share})
+    hidden = len(modes) - len(shown)
+    return Picture(
+        name="probe",
+        label=f"{len(modes)} mode{'s' if len(modes) > 1 else ''}, projection {message.projection + 1}",
+        pixels=sheet,
+        lo=-math.pi,
+        hi=math.pi,
+        unit="rad",
+        colours="hue",
+        pixel_m=_positive(message.pixel_m, k),
+        pooling=k,
+        note=f"{hidden} weaker modes not shown" if hidden else "",
+        tiles=tiles,
+    )
+
+
+def slice_view(message: VolumeUpdate, name: str) -> Picture:
+    """Return one orthoslice ("slice_z", "slice_y" or "slice_x"), all three with the same contrast."""
+    values = np.concatenate([np.ravel(getattr(message, each)) for each in _SLICE_PLANES])
+    lo, hi = robust_range(values) or (0.0, 1.0)
+    image = getattr(message, name)
+    k = pool_factor(image.shape, MAX_PICTURE_PX)
+    pooled, valid = pool_mean(image, np.isfinite(image), k)
+    return Picture(
+        name=name,
+        label=_SLICE_PLANES[name],
+        pixels=to_levels(pooled, valid, lo, hi),
+        lo=lo,
+        hi=hi,
+        unit=_UNITS.get(message.quantity, message.quantity),
+        colours="gray",
+        pixel_m=_positive(message.voxel_m, k),
+        pooling=k,
+        note=f"{message.projections_used} projections",
+    )
+
+
+def path_view(message: PathPreview) -> PathPlot:
+    """Return the positions of the projection that is being measured, thinned to what a screen can show."""
+    finite = np.isfinite(message.xy_m).all(axis=1)
+    xy, quality = message.xy_m[finite].astype(np.float64), message.quality[finite]
+    counts = {flag.name.lower(): int(np.count_nonzero(message.quality == flag)) for flag in Quality}
+    centre = xy.min(axis=0) / 2 + xy.max(axis=0) / 2 if len(xy) else np.zeros(2)
+    every = max(1, -(-len(xy) // MAX_PATH_POINTS))
+    unplaced = int(np.count_nonzero(~finite))
+    return PathPlot(
+        name="path",
+        label=f"Projection {message.projection + 1}",
+        xy_m=(xy - centre)[::every].astype(np.float32),
+        quality=quality[::every].astype(np.uint8),
+        centre_xy_m=(float(centre[0]), float(centre[1])),
+        counts=counts,
+        every=every,
+        note=f"{unplaced} without a position" if unplaced else "",
+    )
+
+
+def _measured(counts: Array) -> Array:
+    if counts.dtype.kind == "f":
+        return np.isfinite(counts)
+    if counts.dtype.kind == "b":
+        return np.ones(counts.shape, bool)
+    return np.asarray(counts != np.iinfo(counts.dtype).max)
+
+
+def _lit_part(message: ObjectUpdate) -> tuple[Array, Array, Array]:
+    """Return the lit rectangle of the object, where it is lit at all, and where it is lit well."""
+    coverage = np.where(np.isfinite(message.coverage), message.coverage, 0)
+    lit = (coverage > 0) & np.isfinite(message.object)
+    if not lit.any():
+        return message.object, lit, lit
+    typical = float(np.percentile(coverage[lit], 95))
+    lit &= coverage > _LIT_FRACTION * typical
+    if not lit.any():
+        raise PictureError("the coverage of the object has no usable value")
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    well_lit = lit & (coverage > _WELL_LIT_FRACTION * typical)
+    return message.object[window], lit[window], well_lit[window] if well_lit.any() else lit[window]
+
+
+def _without_slope(patch: Array, lit: Array) -> Array:
+    """Return the object times the plane wave that brings its mean phase and mean phase gradient to zero."""
+    weighted = np.where(lit, patch, 0)
+    slope_x = float(np.angle(np.sum(weighted[:, 1:] * weighted[:, :-1].conj(), dtype=np.complex128)))
+    slope_y = float(np.angle(np.sum(weighted[1:] * weighted[:-1].conj(), dtype=np.complex128)))
+    rows, columns = (np.arange(n, dtype=np.float64) for n in patch.shape)
+    flat = patch * np.exp(-1j * slope_y * rows)[:, None] * np.exp(-1j * slope_x * columns)[None, :]
+    offset = np.angle(np.sum(np.where(lit, flat, 0)))
+    return np.asarray(flat * np.exp(-1j * offset))
+
+
+def _projection_label(message: ObjectUpdate) -> str:
+    angle = "" if message.angle_deg is None else f" at {message.angle_deg:.1f}°"
+    return f"Projection {message.projection + 1}{angle}, {'final' if message.final else f'{message.sweeps:.1f} sweeps'}"
+
+
+def _positive(pixel_m: float, k: int) -> float | None:
+    return pixel_m * k if math.isfinite(pixel_m) and pixel_m > 0 else None

@@ -1,0 +1,131 @@
+"""What the page says in words, and values from the wire made safe to show. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from streamptycho.messages import Reason
+
+MAX_TEXT = 300
+STALE_AFTER_S = 5.0
+
+_EXPLANATIONS: dict[str, str] = {
+    Reason.MISSING: "The detector never sent these frames: gaps in its own numbering.",
+    Reason.DUPLICATE: "Arrived twice; the second copy was ignored, nothing is lost.",
+    Reason.LATE: "Arrived after their projection was closed.",
+    Reason.CORRUPT: "Arrived damaged and could not be decoded.",
+    Reason.TRUNCATED: "Arrived with fewer bytes than announced.",
+    Reason.STRAY: "Belong to a series that was aborted or never announced; ignored.",
+    Reason.UNPAIRED: "No position came for these frames in time.",
+    Reason.TURNAROUND: "Taken while the stage turned round between lines; left out on purpose.",
+    Reason.OUT_OF_RANGE: "Position outside the area that the reconstruction covers.",
+    Reason.OVERFLOW: "A buffer was full: data came faster than it could be taken.",
+    Reason.NO_BEAM: "Almost no photons: beam lost or shutter closed.",
+    Reason.REORDERED: "Arrived out of order and were put right, nothing is lost.",
+    Reason.SATURATED: "Pixels over the detector's range; these pixels are left out.",
+    Reason.DISCONNECTED: "A connection to the instrument was lost.",
+}
+_HARMLESS = {str(reason) for reason in Reason if not reason.loses_frames}
+
+
+def explain_reason(reason: str) -> str:
+    """Return in plain words why something was lost, or a dash for a reason that this version does not know."""
+    return _EXPLANATIONS.get(reason, "—")
+
+
+def loses_frames(reason: str) -> bool:
+    """Return whether what is counted under the reason is missing from the result; unknown reasons count as losses."""
+    return reason not in _HARMLESS
+
+
+def text(value: object, limit: int = MAX_TEXT) -> str:
+    """Return a value from the wire as one printable line of at most `limit` characters."""
+    plain = value if isinstance(value, str) else str(value)
+    line = "".join(c if c.isprintable() else " " for c in plain[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def number(value: object) -> float | int | None:
+    """Return a value from the wire when it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    plain = value if isinstance(value, int | float) else value.item()
+    return plain if math.isfinite(plain) else None
+
+
+def numbers(values: object, limit: int = 64) -> dict[str, float | int | None]:
+    """Return a mapping from the wire with names cut to 80 characters, and at most `limit` entries."""
+    if not isinstance(values, Mapping):
+        return {}
+    return {text(key, 80): number(value) for key, value in list(values.items())[:limit]}
+
+
+def headline(
+    current: Mapping[str, Any] | None,
+    measuring: Mapping[str, Any] | None,
+    services: Sequence[Mapping[str, Any]],
+    *,
+    finished: str | None,
+    expected_projections: int | None,
+    age_s: float | None,
+) -> tuple[str, str, str]:
+    """Return the mood ("waiting", "running", "finished", "stale" or "failed"), what happens now, and a second line.
+
+    Parameters
+    ----------
+    current
+        Row of the projection that is being reconstructed, as in `ProjectionTable.row`.
+    measuring
+        Row of the projection that is being measured.
+    services
+        Cards of the services.
+    finished
+        Why the scan is over, None while it runs.
+    expected_projections
+        How many projections the scan has, None when nobody said.
+    age_s
+        Time since the last message of any kind, None before the first.
+    """
+    failed = [s for s in services if s["state"] == "failed"]
+    if failed:
+        return "failed", f"{failed[0]['service']} failed: {failed[0]['text'] or 'no reason given'}", _describe(current)
+    if age_s is None:
+        return "waiting", "Waiting for the pipeline", "Nothing has arrived yet."
+    if finished is not None or (services and all(s["state"] == "finished" for s in services)):
+        return "finished", f"Scan finished{f': {finished}' if finished else ''}", _describe(current)
+    row = current or measuring
+    if age_s > STALE_AFTER_S:
+        last = f"Last: {_describe(row, expected_projections)}" if row else ""
+        return "stale", f"Nothing has arrived for {_duration(age_s)}", last
+    if row is None:
+        waiting = [f"{s['service']}: {s['text']}" for s in services if s["text"]]
+        return "waiting", "Waiting for the first frames", "; ".join(waiting)
+    second = ""
+    if current and measuring and measuring["number"] != current["number"]:
+        second = f"Meanwhile measuring {_describe(measuring)[0].lower()}{_describe(measuring)[1:]}"
+    return "running", _describe(row, expected_projections), second
+
+
+def _describe(row: Mapping[str, Any] | None, of: int | None = None) -> str:
+    if row is None:
+        return ""
+    place = f"Projection {row['number']}{f' of {of}' if of else ''}"
+    if row["angle_deg"] is not None:
+        place += f" at {row['angle_deg']:.1f}°"
+    facts = []
+    if row["frames"] is not None:
+        total = row["frames_expected"]
+        facts.append(f"{row['frames']} of {total} frames" if total else f"{row['frames']} frames")
+    if row["error"] is not None:
+        facts.append(f"error {row['error']:.3g}")
+    return f"{place}: {', '.join(facts)}" if facts else place
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

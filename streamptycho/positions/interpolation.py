@@ -1,0 +1,188 @@
+"""Positions between samples: linear or smooth, and never across the turn of a line.
+
+Everything here looks at most `REACH_ROWS` rows to either side, so an answer does not change when more rows arrive.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from streamptycho.messages import Array, Quality
+
+REACH_ROWS = 4
+GAP_IN_SAMPLES = 3.0
+_REVERSED_COSINE = -0.5
+_ALIGNED_COSINE = 0.5
+_SAME_VELOCITY = 0.25
+_JUMP_IN_VELOCITIES = 3.0
+
+
+def find_turns(row_time_s: Array, row_xy_m: Array) -> Array:
+    """Return which of the M - 1 intervals between rows hold the turn of a line or a jump back, (M - 1,) bool.
+
+    An interval is a turn when the motion before and after it is straight and opposite, and the motion across it is
+    like neither; it is a jump when it is much faster than both its neighbours.
+    """
+    count = len(row_time_s) - 1
+    turns = np.zeros(max(count, 0), dtype=bool)
+    if count < 3:
+        return turns
+    velocity = np.diff(row_xy_m, axis=0) / np.diff(row_time_s)[:, None]
+    before, across, after = velocity[:-2], velocity[1:-1], velocity[2:]
+    earlier = np.vstack([before[:1], velocity[:-3]])
+    later = np.vstack([velocity[3:], after[-1:]])
+    opposite = _cosine(before, after) < _REVERSED_COSINE
+    straight = (_cosine(earlier, before) > _ALIGNED_COSINE) & (_cosine(after, later) > _ALIGNED_COSINE)
+    unlike = (_change(across, before) > _SAME_VELOCITY) & (_change(across, after) > _SAME_VELOCITY)
+    speed = np.linalg.norm(velocity, axis=1)
+    jump = speed[1:-1] > _JUMP_IN_VELOCITIES * np.maximum(speed[:-2], speed[2:])
+    turns[1:-1] = (opposite & straight & unlike) | jump
+    return turns
+
+
+def find_gaps(row_time_s: Array, max_gap_s: float | None) -> Array:
+    """Return which of the M - 1 intervals are too long to interpolate in, (M - 1,) bool.
+
+    Without `max_gap_s` an interval is too long when it lasts three times as long as its longer neighbour.
+    """
+    lasts = np.diff(row_time_s)
+    if max_gap_s is not None:
+        return np.asarray(lasts > max_gap_s)
+    if len(lasts) < 2:
+        return np.zeros(len(lasts), dtype=bool)
+    neighbour = np.maximum(np.append(lasts[1:], 0.0), np.insert(lasts[:-1], 0, 0.0))
+    return np.asarray(lasts > GAP_IN_SAMPLES * neighbour)
+
+
+def interpolate(
+    time_s: Array,
+    row_time_s: Array,
+    row_xy_m: Array,
+    *,
+    method: Literal["linear", "smooth"] = "linear",
+    match_s: Array | float = 0.0,
+    max_gap_s: float | None = None,
+) -> tuple[Array, Array]:
+    """Return where the beam was at given times, and how well that is known.
+
+    A time is MEASURED within `match_s` of a row, TURNAROUND in an interval where a line turns, INTERPOLATED in any
+    other interval that is not too long, EXTRAPOLATED up to one sampling interval beyond the rows, else MISSING.
+
+    Parameters
+    ----------
+    time_s
+        (N,) times wanted, seconds, on the clock of the rows.
+    row_time_s
+        (M,) float64 strictly increasing, seconds.
+    row_xy_m
+        (M, 2) float64, metres.
+    method
+        "linear", or "smooth" for cubic Hermite pieces with three-point slopes.
+    match_s
+        How far a time may be from a row and still count as that row; one number or (N,).
+    max_gap_s
+        Longest interval to interpolate in, None for three sampling intervals.
+
+    Returns
+    -------
+    xy_m : (N, 2) float64
+        NaN where the quality is MISSING.
+    quality : (N,) uint8
+        Values of `Quality`.
+
+    References
+    ----------
+    C. de Boor, A Practical Guide to Splines, chapter IV (Bessel interpolation). DOI 10.1007/978-1-4612-6333-3
+    """
+    time_s = np.asarray(time_s, dtype=np.float64)
+    xy_m = np.full((len(time_s), 2), np.nan)
+    quality = np.full(len(time_s), Quality.MISSING, dtype=np.uint8)
+    rows = len(row_time_s)
+    if rows == 0 or len(time_s) == 0:
+        return xy_m, quality
+    nearest = _nearest(time_s, row_time_s)
+    distance = np.abs(time_s - row_time_s[nearest])
+    if rows >= 2:
+        turns, gaps = find_turns(row_time_s, row_xy_m), find_gaps(row_time_s, max_gap_s)
+        left = np.clip(np.searchsorted(row_time_s, time_s, side="right") - 1, 0, rows - 2)
+        inside = (time_s >= row_time_s[0]) & (time_s <= row_time_s[-1])
+        path = _smooth if method == "smooth" else _linear
+        crossable = inside & (~gaps[left] | turns[left])
+        xy_m[crossable] = path(time_s[crossable], left[crossable], row_time_s, row_xy_m, turns | gaps)
+        quality[crossable] = np.where(turns[left[crossable]], Quality.TURNAROUND, Quality.INTERPOLATED)
+        _extrapolate(xy_m, quality, np.flatnonzero(~crossable), time_s, nearest, (row_time_s, row_xy_m, turns | gaps))
+    matched = distance <= match_s
+    taken = matched & ((quality == Quality.MISSING) | (quality == Quality.TURNAROUND))
+    xy_m[taken] = row_xy_m[nearest[taken]]
+    quality[matched] = Quality.MEASURED
+    return xy_m, quality
+
+
+def interpolate_angle(time_s: Array, row_time_s: Array, row_angle_deg: Array) -> Array:
+    """Return the rotation angle at given times, (N,) degrees: linear, the nearest row's beyond the rows."""
+    if len(row_time_s) == 0:
+        return np.full(len(time_s), np.nan)
+    return np.asarray(np.interp(time_s, row_time_s, row_angle_deg))
+
+
+def _extrapolate(
+    xy_m: Array, quality: Array, which: Array, time_s: Array, nearest: Array, rows: tuple[Array, Array, Array]
+) -> None:
+    """Continue the motion of the interval next to the nearest row, at most as long as that interval lasts."""
+    row_time_s, row_xy_m, broken = rows
+    near, wanted = nearest[which], time_s[which]
+    ahead = wanted > row_time_s[near]
+    interval = np.where(ahead, near - 1, near)
+    known = (interval >= 0) & (interval < len(broken))
+    interval = np.clip(interval, 0, len(broken) - 1)
+    lasts = row_time_s[interval + 1] - row_time_s[interval]
+    reached = known & ~broken[interval] & (np.abs(wanted - row_time_s[near]) <= lasts)
+    velocity = (row_xy_m[interval + 1] - row_xy_m[interval]) / lasts[:, None]
+    guess = row_xy_m[near] + velocity * (wanted - row_time_s[near])[:, None]
+    xy_m[which[reached]] = guess[reached]
+    quality[which[reached]] = Quality.EXTRAPOLATED
+
+
+def _linear(time_s: Array, left: Array, row_time_s: Array, row_xy_m: Array, broken: Array) -> Array:
+    lasts = row_time_s[left + 1] - row_time_s[left]
+    part = ((time_s - row_time_s[left]) / lasts)[:, None]
+    return np.asarray(row_xy_m[left] * (1 - part) + row_xy_m[left + 1] * part)
+
+
+def _smooth(time_s: Array, left: Array, row_time_s: Array, row_xy_m: Array, broken: Array) -> Array:
+    lasts = np.diff(row_time_s)
+    slope = np.diff(row_xy_m, axis=0) / lasts[:, None]
+    before = np.vstack([slope[:1], slope])
+    after = np.vstack([slope, slope[-1:]])
+    shorter, longer = np.append(lasts[0], lasts), np.append(lasts, lasts[-1])
+    bessel = (before * longer[:, None] + after * shorter[:, None]) / (shorter + longer)[:, None]
+    broken_before, broken_after = np.append(True, broken)[:, None], np.append(broken, True)[:, None]
+    bessel = np.where(broken_before & ~broken_after, after, np.where(broken_after & ~broken_before, before, bessel))
+    h = lasts[left][:, None]
+    u = (time_s - row_time_s[left])[:, None] / h
+    cubic = (
+        row_xy_m[left] * (1 + 2 * u) * (1 - u) ** 2
+        + bessel[left] * h * u * (1 - u) ** 2
+        + row_xy_m[left + 1] * u**2 * (3 - 2 * u)
+        + bessel[left + 1] * h * u**2 * (u - 1)
+    )
+    straight = broken[left][:, None]
+    return np.where(straight, _linear(time_s, left, row_time_s, row_xy_m, broken), cubic)
+
+
+def _nearest(time_s: Array, row_time_s: Array) -> Array:
+    after = np.clip(np.searchsorted(row_time_s, time_s), 0, len(row_time_s) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(np.abs(time_s - row_time_s[before]) <= np.abs(row_time_s[after] - time_s), before, after)
+
+
+def _cosine(first: Array, second: Array) -> Array:
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.einsum("ij,ij->i", first, second) / np.where(lengths > 0, lengths, 1.0)
+
+
+def _change(first: Array, second: Array) -> Array:
+    length = np.linalg.norm(second, axis=1)
+    return np.asarray(np.linalg.norm(first - second, axis=1) / np.where(length > 0, length, 1.0))

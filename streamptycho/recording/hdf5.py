@@ -1,0 +1,154 @@
+"""Writing HDF5 files that are either whole or not there, and reading them with errors that help."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from streamptycho.messages import Array
+
+_CHUNK_EDGE = 256
+_COMPRESS_FROM_BYTES = 4096
+_MAX_LISTED = 40
+
+
+class ResultError(RuntimeError):
+    """A result or data file that cannot be written or read: says which and why."""
+
+
+def write_atomically(path: Path, fill: Callable[[Any], None]) -> None:
+    """Write an HDF5 file under another name and move it into place, so that no reader sees half of it.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written. The file that was there before stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(temporary, "w") as file:
+            fill(file)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise ResultError(f"cannot write {path}: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def open_for_reading(path: Path) -> Any:
+    """Return the opened HDF5 file.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be opened.
+    """
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "there is no such file" if not Path(path).exists() else f"it is not a readable HDF5 file ({error})"
+        raise ResultError(f"cannot read {path}: {reason}") from None
+
+
+def group(parent: Any, name: str, nexus_class: str, **attributes: Any) -> Any:
+    """Return a new group of a NeXus class."""
+    made = parent.create_group(name)
+    made.attrs["NX_class"] = nexus_class
+    for key, value in attributes.items():
+        made.attrs[key] = value
+    return made
+
+
+def dataset(parent: Any, name: str, value: Any, units: str | None = None, **attributes: Any) -> Any:
+    """Return a new dataset, in compressed chunks when it is large. None writes nothing."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        made = parent.create_dataset(name, data=value, dtype=h5py.string_dtype())
+    elif array.nbytes >= _COMPRESS_FROM_BYTES and array.ndim:
+        chunks = (1,) * max(0, array.ndim - 2) + tuple(min(_CHUNK_EDGE, n) for n in array.shape[-2:])
+        if array.ndim == 1:
+            chunks = (min(_CHUNK_EDGE**2, len(array)),)
+        made = parent.create_dataset(
+            name, data=array, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+        )
+    else:
+        made = parent.create_dataset(name, data=array)
+    if units is not None:
+        made.attrs["units"] = units
+    for key, text in attributes.items():
+        made.attrs[key] = text
+    return made
+
+
+def picture(
+    parent: Any,
+    name: str,
+    image: Array,
+    pixel_m: float,
+    *,
+    title: str,
+    units: str = "",
+    axes: tuple[str, str] = ("y", "x"),
+) -> Any:
+    """Return a new NXdata group with an image (H, W) and its axes in micrometres, which viewers show at once."""
+    made = group(parent, name, "NXdata", signal=name, axes=list(axes), title=title)
+    dataset(made, name, image, units, long_name=title)
+    for axis, length in zip(axes, image.shape, strict=True):
+        dataset(made, axis, np.arange(length) * (pixel_m * 1e6), "um", long_name=f"{axis} (µm)")
+    return made
+
+
+def counts_table(parent: Any, name: str, counts: Mapping[str, int]) -> None:
+    """Write how many were lost for which reason."""
+    made = group(parent, name, "NXcollection")
+    made.create_dataset("reason", data=list(counts), dtype=h5py.string_dtype(), shape=(len(counts),))
+    dataset(made, "count", np.array(list(counts.values()), np.int64))
+
+
+def read_counts(parent: Any, name: str) -> dict[str, int]:
+    """Return what `counts_table` wrote."""
+    if name not in parent:
+        return {}
+    reasons = parent[name]["reason"].asstr()[()]
+    return {str(reason): int(count) for reason, count in zip(reasons, parent[name]["count"][()], strict=True)}
+
+
+def read_number(parent: Any, name: str) -> float | None:
+    """Return a number, or None where there is none."""
+    return float(parent[name][()]) if name in parent else None
+
+
+def list_datasets(file: Any) -> list[str]:
+    """Return the paths and shapes of the datasets of a file, links that lead nowhere marked as such."""
+    found: list[str] = []
+
+    def visit(here: Any, prefix: str, depth: int) -> None:
+        for name in here:
+            if len(found) > _MAX_LISTED or depth > 12:
+                return
+            path = f"{prefix}/{name}"
+            try:
+                item = here[name]
+            except (KeyError, OSError, RuntimeError):
+                found.append(f"{path} (link to something that is not there)")
+                continue
+            if isinstance(item, h5py.Group):
+                visit(item, path, depth + 1)
+            else:
+                found.append(f"{path} {item.shape} {item.dtype}")
+
+    visit(file, "", 0)
+    if len(found) > _MAX_LISTED:
+        found = [*found[:_MAX_LISTED], "..."]
+    return found

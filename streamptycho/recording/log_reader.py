@@ -1,0 +1,276 @@
+"""Reading a stream log: whole, damaged, torn, or still being written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamptycho.messages import RawRecord
+from streamptycho.recording.log_format import (
+    FILE_HEADER,
+    RECORD_MAGIC,
+    DamagedRecordError,
+    RecordHeader,
+    StreamLogError,
+    check_file_header,
+    decode_header,
+    decode_parts,
+)
+
+_WINDOW_BYTES = 1 << 20
+_HEADER_WINDOW_BYTES = 1 << 13
+_MAX_CONFIGURATION_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogSummary:
+    """What a log holds.
+
+    `by_source` counts records of each source, `duration_s` spans the receive times, which leave the configuration
+    out. `torn_bytes` at the end belong to no record, `corrupt_records` are damaged places that were skipped,
+    `complete` says that the recording was ended on purpose.
+    """
+
+    records: int
+    bytes: int
+    by_source: dict[str, int] = field(default_factory=dict)
+    duration_s: float = 0.0
+    first_received_ns: int | None = None
+    last_received_ns: int | None = None
+    torn_bytes: int = 0
+    corrupt_records: int = 0
+    complete: bool = False
+
+
+class _Window:
+    """A file read in large steps, with a way to forget what was read before the file changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb", buffering=0)
+        self.ahead = _WINDOW_BYTES
+        self._start = 0
+        self._data = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        begin = offset - self._start
+        if begin < 0 or begin + size > len(self._data):
+            self.file.seek(offset)
+            self._data, self._start, begin = self._read_up_to(max(size, self.ahead)), offset, 0
+        return self._data[begin : begin + size]
+
+    def _read_up_to(self, size: int) -> bytes:
+        pieces = []
+        while size > 0 and (piece := self.file.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def forget(self) -> None:
+        self._data = b""
+
+    def size(self) -> int:
+        return os.fstat(self.file.fileno()).st_size
+
+
+class StreamLogReader:
+    """Reads a stream log. `torn_bytes` and `corrupt_records` tell what the last pass had to leave out.
+
+    Raises
+    ------
+    StreamLogError
+        If the file cannot be read or is not a stream log; says what it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.torn_bytes = 0
+        self.corrupt_records = 0
+        try:
+            self._window = _Window(self.path)
+        except OSError as error:
+            raise StreamLogError(f"cannot read the stream log {self.path}: {error.strerror or error}") from None
+        try:
+            check_file_header(self._window.read(0, FILE_HEADER.size), str(self.path))
+        except (StreamLogError, OSError) as error:
+            self.close()
+            raise StreamLogError(str(error)) from None
+        self._configuration: str | None = None
+        self._configuration_read = False
+
+    def __iter__(self) -> Iterator[RawRecord]:
+        """Return all intact records, from the first."""
+        for _, _, record in self.records():
+            yield record
+
+    def records(self, offset: int = FILE_HEADER.size) -> Iterator[tuple[int, int, RawRecord]]:
+        """Return (offset, offset behind it, record) of all intact records from a record's offset on."""
+        self.torn_bytes = self.corrupt_records = 0
+        self._window.forget()
+        while True:
+            found = self._next(offset)
+            if found is None:
+                self.torn_bytes = max(0, self._window.size() - offset)
+                return
+            begin, end, record = found
+            self.corrupt_records += (begin != offset) + (record is None)
+            offset = end
+            if record is not None:
+                yield begin, end, record
+
+    def follow(self, offset: int = FILE_HEADER.size) -> Iterator[RawRecord | None]:
+        """Return records of a log that is still being written.
+
+        Gives None when everything so far was given: wait, then go on. Ends after the record of kind "end". What is
+        incomplete or damaged at the very end is looked at again, since it may be half written.
+        """
+        self.torn_bytes = self.corrupt_records = 0
+        while True:
+            found = self._next(offset, growing=True)
+            if found is not None and found[2] is None:
+                # What was read may be older than the file: a failed append is cut back and written again.
+                self._window.forget()
+                found = self._next(offset, growing=True)
+            if found is None or (found[2] is None and not self._starts_record(found[1])):
+                self._window.forget()
+                self.torn_bytes = max(0, self._window.size() - offset)
+                yield None
+                continue
+            begin, end, record = found
+            self.torn_bytes = 0
+            self.corrupt_records += (begin != offset) + (record is None)
+            offset = end
+            if record is not None:
+                yield record
+                if record.kind == "end":
+                    return
+
+    @property
+    def configuration(self) -> str | None:
+        """The YAML text of the first record, None when the log does not start with one or it is damaged."""
+        if not self._configuration_read:
+            header = self._header(FILE_HEADER.size)
+            if header is not None and header.kind == "configuration":
+                record = self._record(FILE_HEADER.size, header)
+                if record is not None and header.content_bytes <= _MAX_CONFIGURATION_BYTES:
+                    self._configuration = b"".join(record.parts).decode(errors="replace")
+            self._configuration_read = header is not None
+        return self._configuration
+
+    def summary(self) -> LogSummary:
+        """Read the whole log and return what it holds. Counts of damage as in `torn_bytes` and `corrupt_records`."""
+        by_source: dict[str, int] = {}
+        first: int | None = None
+        last: int | None = None
+        complete = False
+        for record in self:
+            by_source[record.source] = by_source.get(record.source, 0) + 1
+            complete = complete or record.kind == "end"
+            if record.kind != "configuration":
+                first = record.received_ns if first is None else min(first, record.received_ns)
+                last = record.received_ns if last is None else max(last, record.received_ns)
+        return LogSummary(
+            records=sum(by_source.values()),
+            bytes=self._window.size(),
+            by_source=by_source,
+            duration_s=(last - first) / 1e9 if first is not None and last is not None else 0.0,
+            first_received_ns=first,
+            last_received_ns=last,
+            torn_bytes=self.torn_bytes,
+            corrupt_records=self.corrupt_records,
+            complete=complete,
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._window.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def headers(self, offset: int = FILE_HEADER.size) -> Iterator[tuple[int, RecordHeader]]:
+        """Return (offset, header) of all records that are there in full, without reading what they contain."""
+        self._window.forget()
+        self._window.ahead = _HEADER_WINDOW_BYTES
+        try:
+            while True:
+                header = self._header(offset)
+                if header is None:
+                    begin = self._resync(offset)
+                    if begin is None:
+                        return
+                    offset = begin
+                    continue
+                if offset + header.size > self._window.size():
+                    return
+                yield offset, header
+                offset += header.size
+        finally:
+            self._window.ahead = _WINDOW_BYTES
+
+    def _next(self, offset: int, growing: bool = False) -> tuple[int, int, RawRecord | None] | None:
+        """Return (begin, end, record or None when its content is damaged) of the next record, None at the end."""
+        begin = offset
+        header = self._header(begin)
+        if header is None:
+            found = self._resync(offset)
+            header = self._header(found) if found is not None else None
+            if found is None or header is None:
+                return None
+            begin = found
+        end = begin + header.size
+        size = self._window.size()
+        record = self._record(begin, header) if end <= size else None
+        if record is None and end != size and (end > size or not self._starts_record(end)):
+            if growing and end > size:
+                return None
+            # Bytes are missing or too many, so the size of this record does not lead to the next one.
+            found = self._resync(begin + 1)
+            if found is None and end > size:
+                return None
+            end = end if found is None else found
+        return begin, end, record
+
+    def _header(self, offset: int) -> RecordHeader | None:
+        try:
+            return decode_header(lambda skip, size: self._window.read(offset + skip, size))
+        except DamagedRecordError:
+            return None
+
+    def _record(self, offset: int, header: RecordHeader) -> RawRecord | None:
+        content = self._window.read(offset + header.content_offset, header.content_bytes)
+        parts = decode_parts(header, content) if len(content) == header.content_bytes else None
+        if parts is None:
+            return None
+        return RawRecord(
+            source=header.source,
+            kind=header.kind,
+            sequence=header.sequence,
+            received_ns=header.received_ns,
+            parts=parts,
+        )
+
+    def _starts_record(self, offset: int) -> bool:
+        return self._header(offset) is not None
+
+    def _resync(self, offset: int) -> int | None:
+        """Return where the next record starts at or behind `offset`, None when no more starts."""
+        overlap = len(RECORD_MAGIC) - 1
+        while len(chunk := self._window.read(offset, _WINDOW_BYTES)) > overlap:
+            at = chunk.find(RECORD_MAGIC)
+            if at < 0:
+                offset += len(chunk) - overlap
+                continue
+            offset += at
+            if self._starts_record(offset):
+                return offset
+            offset += 1
+        return None

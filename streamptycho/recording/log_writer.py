@@ -1,0 +1,151 @@
+"""Appending to a stream log so that it is readable at every moment, whatever fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from streamptycho.messages import RawRecord
+from streamptycho.recording.log_format import DiskFullError, StreamLogError, encode_header, file_header
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LARGE_PART = 1 << 16
+
+
+class StreamLogWriter:
+    """Appends records to a new file, each in full or not at all.
+
+    Nothing is held back in the process: after `append` the record is with the operating system, a crash of this
+    process cannot lose it. `sync` brings it to the disk.
+
+    Parameters
+    ----------
+    path
+        A file that does not exist yet, or is empty.
+    configuration
+        YAML text under which the recording is made: becomes the first record.
+
+    Raises
+    ------
+    StreamLogError
+        If the file exists and is not empty, or cannot be created.
+    DiskFullError
+        If not even the start of the log fits.
+    """
+
+    def __init__(self, path: Path, *, configuration: str | None = None) -> None:
+        self.path = Path(path)
+        self.records = 0
+        self.bytes_written = 0
+        self._broken = False
+        self._file = self._open()
+        self._write([file_header()], "the start of the log")
+        if configuration is not None:
+            text = configuration.encode()
+            self.append(RawRecord(source="recorder", kind="configuration", sequence=0, received_ns=0, parts=(text,)))
+
+    def append(self, record: RawRecord) -> None:
+        """Append a record.
+
+        When it fails, the log ends with the record before and stays usable: the call can be repeated.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room for the record.
+        StreamLogError
+            If the record is too large, the log is closed, or writing fails in another way.
+        """
+        pieces: list[bytes] = []
+        small = [encode_header(record)]
+        for part in record.parts:
+            if len(part) < _LARGE_PART:
+                small.append(part)
+            else:
+                pieces += [b"".join(small), part]
+                small = []
+        pieces.append(b"".join(small))
+        self._write(pieces, f"record {self.records}")
+        self.records += 1
+
+    def flush(self) -> None:
+        """Hand everything to the operating system: already so after every `append`."""
+
+    def sync(self) -> None:
+        """Bring everything to the disk.
+
+        Raises
+        ------
+        StreamLogError
+            If the disk refuses.
+        """
+        if self._file.closed:
+            return
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._explain(error, "the last records") from None
+
+    def close(self) -> None:
+        """Bring everything to the disk and close the file."""
+        if not self._file.closed:
+            try:
+                self.sync()
+            finally:
+                self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Any:
+        try:
+            if self.path.exists() and self.path.stat().st_size > 0:
+                raise StreamLogError(
+                    f"{self.path} exists and is not empty: a recording never overwrites one, choose another file"
+                )
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self.path.open("wb", buffering=0)
+        except OSError as error:
+            raise StreamLogError(f"cannot create the stream log {self.path}: {error.strerror or error}") from None
+
+    def _write(self, pieces: list[bytes], what: str) -> None:
+        if self._file.closed:
+            raise StreamLogError(f"{self.path} is closed: {what} was not recorded")
+        if self._broken:
+            raise StreamLogError(f"{self.path} ends in an incomplete record: record into a new file")
+        begin = self.bytes_written
+        try:
+            for piece in pieces:
+                view = memoryview(piece)
+                while view:
+                    written = self._file.write(view)
+                    self.bytes_written += written
+                    view = view[written:]
+        except OSError as error:
+            self._cut_back(begin)
+            raise self._explain(error, what) from None
+
+    def _cut_back(self, size: int) -> None:
+        """Remove an incomplete record, so that what follows a retry is found where it belongs."""
+        try:
+            self._file.truncate(size)
+            self._file.seek(size)
+        except OSError:
+            self._broken = True
+        self.bytes_written = size
+
+    def _explain(self, error: OSError, what: str) -> StreamLogError:
+        kept = f"the {self.records} records before it are safe in {self.path}"
+        if error.errno in _FULL:
+            return DiskFullError(
+                f"no room for {what} ({error.strerror}); {kept}: free space on that disk or record elsewhere"
+            )
+        return StreamLogError(f"cannot record {what} ({error.strerror or error}); {kept}")

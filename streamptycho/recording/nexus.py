@@ -1,0 +1,282 @@
+"""Result files in HDF5/NeXus: one per projection, one for the volume, one stack of projections for tomography programs.
+
+References
+----------
+NeXus definitions NXdata, NXprocess, NXtomo and NXtomoproc: https://manual.nexusformat.org/classes/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamptycho.geometry import wavelength_from_energy_m
+from streamptycho.messages import Array, ObjectUpdate, VolumeUpdate
+from streamptycho.recording.hdf5 import (
+    ResultError,
+    counts_table,
+    dataset,
+    group,
+    open_for_reading,
+    picture,
+    read_counts,
+    read_number,
+    write_atomically,
+)
+from streamptycho.recording.provenance import Provenance, write_provenance
+
+__all__ = [
+    "ProjectionStack",
+    "Provenance",
+    "ResultError",
+    "Volume",
+    "read_projection",
+    "read_volume",
+    "write_nxtomo",
+    "write_projection",
+    "write_volume",
+]
+
+
+class ProjectionStack(NamedTuple):
+    """Aligned projections.
+
+    `angles_deg` (P,), `phases` (P, H, W) float32 in radians, `shifts_px` (P, 2) (row, column) by which they were moved.
+    """
+
+    angles_deg: Array
+    phases: Array
+    shifts_px: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Volume:
+    """A volume file: `data` (Z, Y, X) float32, z along the rotation axis, in the unit of `quantity`."""
+
+    scan_id: str
+    data: Array
+    voxel_m: float
+    quantity: str
+    projections_used: int
+    resolution_m: float | None
+    final: bool
+    stack: ProjectionStack | None
+
+
+def write_projection(path: Path, update: ObjectUpdate, provenance: Provenance) -> None:
+    """Write one reconstructed projection; a file of that name is replaced in one step.
+
+    Viewers open the phase first. Lengths are in metres, the axes of the pictures in micrometres.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written.
+    """
+    write_atomically(path, lambda file: _fill_projection(file, update, provenance))
+
+
+def read_projection(path: Path) -> ObjectUpdate:
+    """Return the projection in a file that `write_projection` wrote.
+
+    Raises
+    ------
+    ResultError
+        If it is another kind of file.
+    """
+    with open_for_reading(path) as file:
+        try:
+            entry = file["entry"]
+            process = entry["reconstruction"]
+            angle = read_number(entry, "sample/rotation_angle")
+            return ObjectUpdate(
+                scan_id=str(entry["entry_identifier"].asstr()[()]),
+                projection=int(entry["projection"][()]),
+                angle_deg=angle,
+                object=entry["object/object"][()],
+                probe=entry["probe/probe"][()],
+                coverage=entry["coverage/coverage"][()],
+                pixel_m=float(process["pixel"][()]),
+                energy_ev=float(entry["instrument/beam/incident_energy"][()]),
+                origin_xy_m=process["origin_xy"][()],
+                index=entry["positions/index"][()],
+                xy_m=np.stack([entry["positions/x"][()], entry["positions/y"][()]], axis=-1),
+                errors=entry["errors/error"][()],
+                sweeps=float(process["sweeps"][()]),
+                resolution_m=read_number(process, "resolution"),
+                last_frame_ns=int(process["last_frame_ns"][()]),
+                dropped=read_counts(process, "frames_not_used"),
+                final=bool(process["final"][()]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"{path} is not a projection written by streamptycho: {error}") from None
+
+
+def write_volume(
+    path: Path,
+    volume: Array,
+    update: VolumeUpdate,
+    stack: ProjectionStack | tuple[Array, Array, Array] | None,
+    provenance: Provenance,
+) -> None:
+    """Write a volume (Z, Y, X) as NXtomoproc, with its orthoslices and, if given, the aligned projections.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written.
+    """
+    parts = None if stack is None else ProjectionStack(*stack)
+    write_atomically(path, lambda file: _fill_volume(file, np.asarray(volume), update, parts, provenance))
+
+
+def read_volume(path: Path) -> Volume:
+    """Return what `write_volume` wrote.
+
+    Raises
+    ------
+    ResultError
+        If it is another kind of file.
+    """
+    with open_for_reading(path) as file:
+        try:
+            entry = file["entry"]
+            process = entry["reconstruction"]
+            stack = None
+            if "projections" in entry:
+                aligned = entry["projections"]
+                stack = ProjectionStack(aligned["rotation_angle"][()], aligned["phase"][()], aligned["shift_px"][()])
+            return Volume(
+                scan_id=str(entry["entry_identifier"].asstr()[()]),
+                data=entry["data/data"][()],
+                voxel_m=float(process["voxel"][()]),
+                quantity=str(process["quantity"].asstr()[()]),
+                projections_used=int(process["projections_used"][()]),
+                resolution_m=read_number(process, "resolution"),
+                final=bool(process["final"][()]),
+                stack=stack,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"{path} is not a volume written by streamptycho: {error}") from None
+
+
+def write_nxtomo(
+    path: Path,
+    stack: ProjectionStack | tuple[Array, Array, Array],
+    *,
+    pixel_m: float,
+    energy_ev: float | None = None,
+    name: str = "ptychography",
+) -> None:
+    """Write aligned projections as NXtomo, which Savu, httomo and Mantid Imaging read.
+
+    The frames are phases in radians, all of them projections (`image_key` 0): they need no flat or dark field.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written.
+    """
+    parts = ProjectionStack(*stack)
+
+    def fill(file: Any) -> None:
+        entry = _root(file, "entry1", "data")
+        dataset(entry, "definition", "NXtomo")
+        dataset(entry, "title", name)
+        instrument = group(entry, "instrument", "NXinstrument")
+        detector = group(instrument, "detector", "NXdetector")
+        dataset(detector, "data", np.asarray(parts.phases, np.float32), "rad", long_name="phase (rad)")
+        dataset(detector, "image_key", np.zeros(len(parts.angles_deg), np.int32))
+        for axis in ("x_pixel_size", "y_pixel_size"):
+            dataset(detector, axis, pixel_m, "m")
+        if energy_ev is not None:
+            beam = group(instrument, "beam", "NXbeam")
+            dataset(beam, "incident_energy", energy_ev, "eV")
+        sample = group(entry, "sample", "NXsample")
+        dataset(sample, "name", name)
+        dataset(sample, "rotation_angle", np.asarray(parts.angles_deg, np.float64), "degrees")
+        data = group(entry, "data", "NXdata", signal="data", axes=["rotation_angle", ".", "."])
+        data["data"] = detector["data"]
+        data["rotation_angle"] = sample["rotation_angle"]
+        data["image_key"] = detector["image_key"]
+
+    write_atomically(path, fill)
+
+
+def _root(file: Any, entry_name: str, default: str) -> Any:
+    file.attrs["NX_class"] = "NXroot"
+    file.attrs["default"] = entry_name
+    file.attrs["creator"] = "streamptycho"
+    return group(file, entry_name, "NXentry", default=default)
+
+
+def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) -> None:
+    entry = _root(file, "entry", "phase")
+    angle = "" if update.angle_deg is None else f" at {update.angle_deg:.3f}°"
+    dataset(entry, "title", f"{update.scan_id}: projection {update.projection}{angle}")
+    dataset(entry, "entry_identifier", update.scan_id)
+    dataset(entry, "projection", update.projection)
+    process = write_provenance(entry, provenance)
+    dataset(process, "pixel", update.pixel_m, "m")
+    dataset(process, "origin_xy", np.asarray(update.origin_xy_m, np.float64), "m")
+    dataset(process, "sweeps", update.sweeps)
+    dataset(process, "resolution", update.resolution_m, "m")
+    dataset(process, "last_frame_ns", update.last_frame_ns, "ns")
+    dataset(process, "final", update.final)
+    counts_table(process, "frames_not_used", update.dropped)
+    instrument = group(entry, "instrument", "NXinstrument")
+    beam = group(instrument, "beam", "NXbeam")
+    dataset(beam, "incident_energy", update.energy_ev, "eV")
+    dataset(beam, "incident_wavelength", wavelength_from_energy_m(update.energy_ev), "m")
+    sample = group(entry, "sample", "NXsample")
+    dataset(sample, "rotation_angle", update.angle_deg, "degrees")
+
+    pixel_m = update.pixel_m
+    picture(entry, "phase", np.angle(update.object).astype(np.float32), pixel_m, title="Phase", units="rad")
+    picture(entry, "magnitude", np.abs(update.object).astype(np.float32), pixel_m, title="Magnitude")
+    picture(entry, "object", update.object.astype(np.complex64), pixel_m, title="Object transmission")
+    picture(entry, "coverage", update.coverage, pixel_m, title="Summed probe intensity")
+    probe = group(entry, "probe", "NXdata", signal="probe", axes=["mode", ".", "."], title="Probe modes")
+    dataset(probe, "probe", update.probe.astype(np.complex64))
+    dataset(probe, "mode", np.arange(len(update.probe)))
+    positions = group(entry, "positions", "NXdata", signal="index", axes=["x", "y"], title="Corrected beam positions")
+    dataset(positions, "index", np.asarray(update.index, np.int64), long_name="frame")
+    for column, axis in enumerate(("x", "y")):
+        dataset(positions, axis, np.asarray(update.xy_m[:, column], np.float64), "m")
+    errors = group(entry, "errors", "NXdata", signal="error", axes=["sweep"], title="Normalised amplitude error")
+    dataset(errors, "error", np.asarray(update.errors, np.float32))
+    dataset(errors, "sweep", np.arange(1, len(update.errors) + 1))
+
+
+def _fill_volume(
+    file: Any, volume: Array, update: VolumeUpdate, stack: ProjectionStack | None, provenance: Provenance
+) -> None:
+    entry = _root(file, "entry", "slice_z")
+    dataset(entry, "definition", "NXtomoproc")
+    dataset(entry, "title", f"{update.scan_id}: tomogram of {update.projections_used} projections")
+    dataset(entry, "entry_identifier", update.scan_id)
+    process = write_provenance(entry, provenance)
+    dataset(process, "voxel", update.voxel_m, "m")
+    dataset(process, "quantity", update.quantity)
+    dataset(process, "projections_used", update.projections_used)
+    dataset(process, "resolution", update.resolution_m, "m")
+    dataset(process, "final", update.final)
+    sample = group(entry, "sample", "NXsample")
+    dataset(sample, "name", update.scan_id)
+
+    units = "1/angstrom^3" if update.quantity == "electron_density_per_A3" else ""
+    data = group(entry, "data", "NXdata", signal="data", axes=["z", "y", "x"], title=update.quantity)
+    dataset(data, "data", volume.astype(np.float32, copy=False), units, transform="none", offset=0.0, scaling=1.0)
+    for axis, length in zip("zyx", volume.shape, strict=True):
+        dataset(data, axis, np.arange(length) * (update.voxel_m * 1e6), "um")
+    for axis, axes in (("z", ("y", "x")), ("y", ("z", "x")), ("x", ("z", "y"))):
+        name, title = f"slice_{axis}", f"Central slice across {axis}"
+        picture(entry, name, getattr(update, name), update.voxel_m, title=title, units=units, axes=axes)
+    if stack is not None:
+        aligned = group(entry, "projections", "NXdata", signal="phase", axes=["rotation_angle", ".", "."])
+        dataset(aligned, "phase", np.asarray(stack.phases, np.float32), "rad")
+        dataset(aligned, "rotation_angle", np.asarray(stack.angles_deg, np.float64), "degrees")
+        dataset(aligned, "shift_px", np.asarray(stack.shifts_px, np.float64), "pixel")

@@ -1,0 +1,7 @@
+"""The stream log: every raw message of an instrument with its receive time, in one append-only file."""
+
+from streamptycho.recording.log_format import DiskFullError, StreamLogError
+from streamptycho.recording.log_reader import LogSummary, StreamLogReader
+from streamptycho.recording.log_writer import StreamLogWriter
+
+__all__ = ["DiskFullError", "LogSummary", "StreamLogError", "StreamLogReader", "StreamLogWriter"]

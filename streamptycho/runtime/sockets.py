@@ -1,0 +1,145 @@
+"""ZeroMQ ports: PUSH and PULL for data (bounded, pushing back), PUB and SUB for what people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import zmq
+
+from streamptycho import wire
+from streamptycho.config import ServiceAddress
+from streamptycho.messages import Message
+
+LINGER_MS = 10_000
+MAX_MESSAGE_BYTES = 2 << 30
+
+
+class PortError(OSError):
+    """A socket that could not be opened."""
+
+
+def data_endpoint(address: ServiceAddress, host: str | None = None) -> str:
+    """Return where the data of a service leave it."""
+    return f"tcp://{host or address.host}:{address.port}"
+
+
+def status_endpoint(address: ServiceAddress, host: str | None = None) -> str:
+    """Return where a service publishes what people look at."""
+    return f"tcp://{host or address.host}:{address.status_port}"
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Return TCP ports that are free now (held open together while looking, so that they differ)."""
+    with zmq.Context() as context:
+        sockets = [context.socket(zmq.PULL) for _ in range(count)]
+        try:
+            return [socket.bind_to_random_port(f"tcp://{host}") for socket in sockets]
+        finally:
+            for socket in sockets:
+                socket.close(0)
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nothing listens on a TCP port now."""
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        try:
+            socket.bind(f"tcp://{host}:{port}")
+        except zmq.ZMQError:
+            return False
+        return True
+
+
+class PushSink:
+    """Sends data to the next service. Full queues block, nothing is dropped."""
+
+    def __init__(self, endpoint: str, high_water_mark: int) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+        self._socket.sndhwm = high_water_mark
+        self._socket.linger = LINGER_MS
+        _bind(self._socket, endpoint)
+
+    def put(self, message: Message, timeout_s: float) -> bool:
+        """Send a message; False when the queue stayed full for the time."""
+        if not self._socket.poll(int(timeout_s * 1000), zmq.POLLOUT):
+            return False
+        try:
+            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close after what was put has left, or after ten seconds."""
+        self._socket.close()
+
+
+class PullSource:
+    """Receives data from the service before."""
+
+    def __init__(self, endpoint: str, high_water_mark: int) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
+        self._socket.rcvhwm = high_water_mark
+        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        self._socket.connect(endpoint)
+
+    def get(self, timeout_s: float) -> Message | None:
+        """Return the next message, or None when none came within the time."""
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        return wire.decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
+
+    def close(self) -> None:
+        """Close at once."""
+        self._socket.close(0)
+
+
+class PubSink:
+    """Publishes what people look at. Slow readers miss messages, never hold up the pipeline."""
+
+    def __init__(self, endpoint: str, high_water_mark: int = 32) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        self._socket.sndhwm = high_water_mark
+        self._socket.linger = 500
+        _bind(self._socket, endpoint)
+
+    def put(self, message: Message, timeout_s: float = 0.0) -> bool:
+        """Publish a message."""
+        self._socket.send_multipart(wire.encode(message), copy=False)
+        return True
+
+    def close(self) -> None:
+        """Close after half a second at most."""
+        self._socket.close()
+
+
+class SubSource:
+    """Reads what several services publish: everything, or only messages of the given types."""
+
+    def __init__(
+        self, endpoints: Iterable[str], types: Iterable[type[Message]] = (), high_water_mark: int = 256
+    ) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+        self._socket.rcvhwm = high_water_mark
+        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        for topic in [wire.prefix(kind) for kind in types] or [b""]:
+            self._socket.subscribe(topic)
+        for endpoint in endpoints:
+            self._socket.connect(endpoint)
+
+    def get(self, timeout_s: float) -> Message | None:
+        """Return the next message, or None when none came within the time."""
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        return wire.decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
+
+    def close(self) -> None:
+        """Close at once."""
+        self._socket.close(0)
+
+
+def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise PortError(f"cannot listen on {endpoint}: {error.strerror}. Is another run using this port?") from None

@@ -1,0 +1,82 @@
+"""The folder of a run: where each service leaves what it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from streamptycho.messages import ProjectionEnd, ServiceStatus
+
+
+class RunFolder:
+    """Names of the files of one run, and the small JSON files among them.
+
+    Parameters
+    ----------
+    path
+        The folder; `create` makes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.configuration = path / "config.yaml"
+        self.log = path / "stream.log"
+        self.volume = path / "volume.nxs"
+        self.nxtomo = path / "projections.nxs"
+        self.summary = path / "summary.json"
+        self.projections = path / "projections"
+        self.pictures = path / "pictures"
+        self.service_logs = path / "logs"
+        self.statuses = path / "status"
+        self.accounting = path / "accounting.jsonl"
+        self.reconstructed = path / "projections.jsonl"
+
+    def create(self) -> None:
+        """Make the folder and its parts."""
+        for part in (self.path, self.projections, self.pictures, self.service_logs, self.statuses):
+            part.mkdir(parents=True, exist_ok=True)
+
+    def projection(self, number: int) -> Path:
+        """Return the result file of a projection."""
+        return self.projections / f"projection_{number:05d}.nxs"
+
+    def write_status(self, status: ServiceStatus) -> None:
+        """Replace what a service last said of itself."""
+        write_json(self.statuses / f"{status.service}.json", dataclasses.asdict(status))
+
+    def read_statuses(self) -> dict[str, dict[str, Any]]:
+        """Return what each service last said of itself."""
+        return {path.stem: json.loads(path.read_text()) for path in sorted(self.statuses.glob("*.json"))}
+
+    def append_accounting(self, end: ProjectionEnd) -> None:
+        """Note what became of the frames of one projection."""
+        append_json(self.accounting, dataclasses.asdict(end))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one step, so that a reader never sees half of it."""
+    temporary = path.with_suffix(path.suffix + ".part")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def append_json(path: Path, content: Any) -> None:
+    """Append one line of JSON."""
+    with path.open("a") as file:
+        file.write(json.dumps(content, allow_nan=False) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file of JSON lines, none when it is absent; a line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines

@@ -1,0 +1,180 @@
+"""Reconstruct: diffraction batches become complex projections, while the scan runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from streamptycho.config import ReconstructionConfig
+from streamptycho.messages import (
+    DiffractionBatch,
+    Message,
+    ObjectUpdate,
+    ProjectionEnd,
+    ProjectionStart,
+    Quality,
+    Reason,
+    ScanEnd,
+    ServiceStatus,
+)
+from streamptycho.ptychography import Engine, engine
+from streamptycho.stages.rates import Rate
+
+
+class ReconstructStage:
+    """One projection at a time: takes frames as they come, sweeps in between, finishes when told that all are here.
+
+    While a projection is finished the next one waits before the door: `accepts` is False from its first message on,
+    and the stream log holds what is behind it. A projection is finished after `sweeps`, or after `min_sweeps` when
+    the next one waits.
+
+    Parameters
+    ----------
+    config
+        The engine and its targets.
+    clock
+        Seconds, for the time budget of the engine.
+    """
+
+    name = "reconstruct"
+
+    def __init__(self, config: ReconstructionConfig, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._engine: Engine = engine(config, clock=clock)
+        self._start: ProjectionStart | None = None
+        self._end: ProjectionEnd | None = None
+        self._next: ProjectionStart | ScanEnd | None = None
+        self._counters: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._here: Counter[str] = Counter()
+        self._rate = Rate()
+        self._error: float | None = None
+        self._next_preview_ns = 0
+        self._latency_s = 0.0
+        self.finished = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether frames wait to be reconstructed, or the projection to be finished."""
+        if self._start is None or self.finished:
+            return False
+        return self._end is not None or (self._engine.frames > 0 and self._engine.sweeps < self._config.sweeps)
+
+    @property
+    def accepts(self) -> bool:
+        """False while the next projection waits for this one."""
+        return self._next is None
+
+    def handle(self, message: Message, now_ns: int) -> Iterator[Message]:
+        """Take the next message of this projection, or keep the first of the next one."""
+        if isinstance(message, ProjectionStart | ScanEnd):
+            self._next = message
+            if self._start is None:
+                yield from self._turn_over()
+        elif isinstance(message, DiffractionBatch):
+            yield from self._add(message)
+        elif isinstance(message, ProjectionEnd):
+            self._end = message
+
+    def work(self, now_ns: int) -> Iterator[Message]:
+        """Reconstruct for one slice; finish the projection when its target is reached."""
+        if not self.busy:
+            return
+        if self._engine.frames:
+            progress = self._engine.step(self._config.slice_s)
+            self._error = progress.error if progress.error is not None else self._error
+            self._counters["updates"] += progress.updates
+            self._rate.add(progress.updates, now_ns)
+        if self._end is not None and self._target_reached():
+            yield from self._finish(now_ns)
+        elif self._engine.frames and now_ns >= self._next_preview_ns:
+            self._next_preview_ns = now_ns + int(self._config.preview_s * 1e9)
+            update = self._engine.update()
+            if update is not None:
+                yield update
+
+    def stop(self, now_ns: int) -> Iterator[Message]:
+        """Hand on the projection in progress as it is."""
+        if self._start is not None:
+            yield from self._finish(now_ns)
+
+    def status(self, now_ns: int) -> ServiceStatus:
+        """Return what is being reconstructed and how well."""
+        if self.finished:
+            text = f"{self._counters['projections']} projections reconstructed"
+        elif self._start is None:
+            text = "waiting for the first paired frames"
+        else:
+            error = f", error {self._error:.4f}" if self._error is not None else ""
+            text = (
+                f"projection {self._start.projection}: {self._engine.frames} frames, "
+                f"sweep {self._engine.sweeps:.1f} of {self._config.sweeps}{error}"
+            )
+        return ServiceStatus(
+            service=self.name,
+            state="finished" if self.finished else "running" if self._start is not None else "waiting",
+            text=text,
+            counters=dict(self._counters),
+            dropped=dict(self._dropped),
+            rates={"updates_per_s": self._rate.per_s(now_ns)},
+            lag_s=self._latency_s,
+        )
+
+    def _add(self, batch: DiffractionBatch) -> Iterator[Message]:
+        if self._start is None or batch.projection != self._start.projection:
+            return
+        usable = batch.quality != Quality.MISSING
+        if not self._config.use_turnaround:
+            usable &= batch.quality != Quality.TURNAROUND
+            self._here[Reason.TURNAROUND] += int((batch.quality == Quality.TURNAROUND).sum())
+        if not usable.all():
+            batch = replace(
+                batch,
+                index=batch.index[usable],
+                counts=batch.counts[usable],
+                xy_m=batch.xy_m[usable],
+                quality=batch.quality[usable],
+            )
+        self._counters["frames"] += len(batch.index)
+        for anomaly in self._engine.add(batch):
+            self._here[anomaly.reason] += anomaly.count
+            yield anomaly
+
+    def _target_reached(self) -> bool:
+        target = self._config.min_sweeps if self._next is not None else self._config.sweeps
+        return self._engine.frames == 0 or self._engine.sweeps >= target
+
+    def _finish(self, now_ns: int) -> Iterator[Message]:
+        assert self._start is not None
+        end, update = self._end, self._engine.update(final=True)
+        here = {reason: count for reason, count in self._here.items() if count}
+        if update is not None:
+            dropped = Counter(end.dropped if end else {})
+            dropped.update(here)
+            last_frame_ns = end.last_frame_ns if end else now_ns
+            self._latency_s = max(0, now_ns - last_frame_ns) * 1e-9
+            self._counters["projections"] += 1
+            yield self._completed(update, end, dict(dropped), last_frame_ns)
+        else:
+            self._counters["projections_without_frames"] += 1
+        self._dropped.update(here)
+        self._start = self._end = None
+        yield from self._turn_over()
+
+    def _completed(
+        self, update: ObjectUpdate, end: ProjectionEnd | None, dropped: dict[str, int], last_frame_ns: int
+    ) -> ObjectUpdate:
+        angle_deg = end.angle_deg if end is not None and end.angle_deg is not None else update.angle_deg
+        return replace(update, angle_deg=angle_deg, dropped=dropped, last_frame_ns=last_frame_ns)
+
+    def _turn_over(self) -> Iterator[Message]:
+        """Begin the projection that waits, or end the scan."""
+        following, self._next = self._next, None
+        if isinstance(following, ScanEnd):
+            self.finished = True
+            yield following
+        elif following is not None:
+            self._start, self._end, self._error = following, None, None
+            self._here.clear()
+            self._engine.begin(following)

@@ -1,0 +1,263 @@
+"""One service as a process: its stage, its ports, and the files it leaves."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamptycho import positions
+from streamptycho.config import Config, dump
+from streamptycho.messages import Message, ObjectUpdate, ProjectionEnd, ServiceStatus, VolumeUpdate
+from streamptycho.recording.nexus import Provenance, write_nxtomo, write_projection, write_volume
+from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
+from streamptycho.runtime.instrument_client import InstrumentClient
+from streamptycho.runtime.ports import Sink, Source, Stage
+from streamptycho.runtime.service import ServiceLoop, Tap
+from streamptycho.runtime.sockets import (
+    PubSink,
+    PullSource,
+    PushSink,
+    SubSource,
+    data_endpoint,
+    status_endpoint,
+)
+from streamptycho.runtime.supervisor import StopSignal
+from streamptycho.stages.folder import RunFolder, append_json
+from streamptycho.stages.ingest import IngestStage
+from streamptycho.stages.reconstruct import ReconstructStage
+from streamptycho.stages.record import LogFeed, Recorder, RecordStage
+from streamptycho.stages.tomography import TomographyStage
+
+FAILED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """What a service is told besides the configuration.
+
+    `replay` is the log to read instead of the instrument, `speed` how fast (None: as fast as possible), `parent` the
+    process to live and die with.
+    """
+
+    folder: RunFolder
+    replay: Path | None = None
+    speed: float | None = None
+    parent: int | None = None
+
+
+def run_service(name: str, config: Config, options: ServiceOptions) -> int:
+    """Run one service until its work is done; return the exit code of its process."""
+    stop = StopSignal(options.parent)
+    options.folder.create()
+    try:
+        SERVICES[name](config, options, stop)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: the operator gets a sentence, the log the rest
+        traceback.print_exc()
+        sentence = str(error) or type(error).__name__
+        print(f"{name} failed: {sentence}", file=sys.stderr)  # noqa: T201
+        options.folder.write_status(ServiceStatus(service=name, state="failed", text=sentence))
+        return FAILED
+    return 0
+
+
+def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    addresses = config.pipeline
+    data = PushSink(data_endpoint(addresses.record, addresses.bind), addresses.record_high_water_mark)
+    recorder = None
+    if options.replay is not None:
+        feed = LogFeed(StreamLogReader(options.replay), speed=options.speed)
+    else:
+        writer = StreamLogWriter(options.folder.log, configuration=dump(config))
+        writer.flush()
+        client = InstrumentClient(
+            config.detector.endpoint,
+            config.positions.host,
+            config.positions.port,
+            positions.decoder(config.positions).request(),
+        )
+        recorder = Recorder(
+            client, writer, sync_s=config.record.sync_s, connect_timeout_s=config.record.connect_timeout_s
+        )
+        recorder.start()
+        feed = LogFeed(StreamLogReader(options.folder.log).follow())
+    ending = False
+
+    def should_stop() -> bool:
+        nonlocal ending
+        if stop() and not ending:
+            ending = True
+            if recorder is not None:
+                recorder.stop()
+            else:
+                feed.stop()
+        if recorder is not None and recorder.failure is not None:
+            feed.stop()
+        return stop.count > 1
+
+    _loop(RecordStage(recorder), feed, data, config, options, should_stop)
+    if recorder is not None:
+        recorder.stop()
+        recorder.join()
+        if recorder.failure is not None:
+            raise RuntimeError(recorder.failure)
+
+
+def _ingest(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    addresses = config.pipeline
+    _loop(
+        IngestStage(config, restamp=options.replay is not None),
+        PullSource(data_endpoint(addresses.record), addresses.record_high_water_mark),
+        PushSink(data_endpoint(addresses.ingest, addresses.bind), addresses.high_water_mark),
+        config,
+        options,
+        stop,
+        accounting_writer(options.folder),
+    )
+
+
+def _reconstruct(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    addresses = config.pipeline
+    _loop(
+        ReconstructStage(config.reconstruction, time.perf_counter),
+        PullSource(data_endpoint(addresses.ingest), addresses.high_water_mark),
+        PushSink(data_endpoint(addresses.reconstruct, addresses.bind), addresses.high_water_mark),
+        config,
+        options,
+        stop,
+        projection_writer(config, options.folder),
+    )
+
+
+def _tomography(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    stage = TomographyStage(config.scan_id, config.tomography)
+    _loop(
+        stage,
+        PullSource(data_endpoint(config.pipeline.reconstruct), config.pipeline.high_water_mark),
+        None,
+        config,
+        options,
+        stop,
+        volume_writer(config, options.folder, stage),
+    )
+
+
+def _monitor(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho.monitor import MonitorServer, Store
+
+    store = Store()
+    server = MonitorServer(store, config.monitor)
+    addresses = config.pipeline
+    services = (addresses.record, addresses.ingest, addresses.reconstruct, addresses.tomography)
+    source = SubSource([status_endpoint(address) for address in services])
+    server.start()
+    try:
+        while not stop():
+            message = source.get(0.1)
+            if message is not None:
+                store.handle(message)
+    finally:
+        server.stop()
+        source.close()
+
+
+def _simulate(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho.stages.simulate import simulate
+
+    simulate(config, stop)
+
+
+SERVICES: dict[str, Callable[[Config, ServiceOptions, StopSignal], None]] = {
+    "record": _record,
+    "ingest": _ingest,
+    "reconstruct": _reconstruct,
+    "tomography": _tomography,
+    "monitor": _monitor,
+    "simulate": _simulate,
+}
+
+
+def _loop(
+    stage: Stage,
+    source: Source,
+    data: Sink | None,
+    config: Config,
+    options: ServiceOptions,
+    should_stop: Callable[[], bool],
+    *taps: Tap,
+) -> None:
+    address = getattr(config.pipeline, stage.name)
+    look = PubSink(status_endpoint(address, config.pipeline.bind))
+    loop = ServiceLoop(stage, source, data, look, taps=(*taps, status_writer(options.folder)), should_stop=should_stop)
+    try:
+        loop.run()
+    except Exception as error:
+        loop.publish_status(failure=str(error) or type(error).__name__)
+        raise
+    finally:
+        for port in (source, data, look):
+            if port is not None:
+                port.close()
+
+
+def status_writer(folder: RunFolder) -> Tap:
+    """Return a tap that keeps the newest status in the folder of the run."""
+
+    def write(message: Message) -> None:
+        if isinstance(message, ServiceStatus):
+            folder.write_status(message)
+
+    return write
+
+
+def accounting_writer(folder: RunFolder) -> Tap:
+    """Return a tap that notes what became of the frames of every projection."""
+
+    def write(message: Message) -> None:
+        if isinstance(message, ProjectionEnd):
+            folder.append_accounting(message)
+
+    return write
+
+
+def projection_writer(config: Config, folder: RunFolder) -> Tap:
+    """Return a tap that writes every finished projection."""
+    configuration = dump(config)
+
+    def write(message: Message) -> None:
+        if not isinstance(message, ObjectUpdate) or not message.final:
+            return
+        write_projection(folder.projection(message.projection), message, Provenance(configuration=configuration))
+        append_json(
+            folder.reconstructed,
+            {
+                "projection": message.projection,
+                "angle_deg": message.angle_deg,
+                "error": message.error,
+                "resolution_m": message.resolution_m,
+                "sweeps": message.sweeps,
+                "frames": len(message.index),
+                "dropped": message.dropped,
+                "latency_s": max(0, time.time_ns() - message.last_frame_ns) * 1e-9,
+            },
+        )
+
+    return write
+
+
+def volume_writer(config: Config, folder: RunFolder, stage: TomographyStage) -> Tap:
+    """Return a tap that writes the volume when it is final."""
+    configuration = dump(config)
+
+    def write(message: Message) -> None:
+        if not isinstance(message, VolumeUpdate) or not message.final:
+            return
+        provenance = Provenance(configuration=configuration)
+        stack = stage.aggregator.projection_stack()
+        write_volume(folder.volume, stage.aggregator.volume(), message, stack, provenance)
+        write_nxtomo(folder.nxtomo, stack, message, provenance)
+
+    return write

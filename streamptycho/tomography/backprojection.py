@@ -1,0 +1,206 @@
+"""Filtered back-projection that takes, replaces and gives back one projection at a time.
+
+Geometry: the line integral at detector coordinate s = x cos(theta) + y sin(theta), z down the rows, centre of rotation
+at index n // 2 of both the detector rows' X columns and the volume's (Z, Y, X) axes x and y; Y = X.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamptycho.messages import Array
+from streamptycho.tomography.angular_weights import angular_weights, total_to_pi
+from streamptycho.tomography.back_projector import back_project
+from streamptycho.tomography.filtering import FilterName, filter_rows
+
+MAX_VOXELS = 4_000_000_000
+
+
+class VolumeTooLargeError(ValueError):
+    """A volume that would not fit into the memory that was allowed."""
+
+
+class ProjectionError(ValueError):
+    """A projection that cannot be part of the volume."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Filtered:
+    """One filtered projection, `columns` (X, Z) float32: z runs fastest, as in the sums."""
+
+    angle_deg: float
+    columns: Array
+
+
+class _Box:
+    """The sum over a part of the volume, and which projections with which weights are in it."""
+
+    def __init__(self, start: tuple[int, int, int], shape: tuple[int, int, int], dtype: type) -> None:
+        self.z, self.y, self.x = start
+        depth, height, width = shape
+        self.total: Array = np.zeros((height, width, depth), dtype=dtype)
+        self.applied: dict[Hashable, tuple[float, _Filtered]] = {}
+
+    def bring_to(self, target: Mapping[Hashable, tuple[float, _Filtered]]) -> None:
+        changes = [
+            (-weight, old)
+            for key, (weight, old) in self.applied.items()
+            if key not in target or target[key][1] is not old
+        ]
+        for key, (weight, new) in target.items():
+            applied = self.applied.get(key)
+            present = applied[0] if applied is not None and applied[1] is new else 0.0
+            if abs(weight - present) > 1e-12:
+                changes.append((weight - present, new))
+        if len(changes) >= len(target):
+            self.total[...] = 0
+            changes = list(target.values())
+        self._add(changes)
+        self.applied = dict(target)
+
+    def _add(self, changes: list[tuple[float, _Filtered]]) -> None:
+        changes = sorted(changes, key=lambda change: change[1].angle_deg)
+        for first in range(0, len(changes), 16):
+            some = changes[first : first + 16]
+            back_project(
+                self.total,
+                np.stack([filtered.columns for _, filtered in some]),
+                np.array([filtered.angle_deg for _, filtered in some]),
+                np.array([weight for weight, _ in some]),
+                (self.z, self.y, self.x),
+            )
+
+
+class IncrementalBackProjection:
+    """Orthoslices after every projection, and the whole volume when asked.
+
+    A new projection changes its own weight and at most those of its neighbours in angle: only these differences are
+    back-projected. When more than that has changed the sum starts afresh, so the result is that of a single
+    reconstruction of the same projections to the rounding of float32, in any order of arrival.
+
+    Memory: 4 Z X bytes per projection; 8 (X X + 2 Z X) for the orthoslices; 4 Z X X more once `volume` is called.
+
+    Parameters
+    ----------
+    shape
+        Rows Z and columns X of the projections.
+    filter_name
+        "hamming" or "ram-lak".
+    max_voxels
+        Bound of Z x X x X.
+
+    Raises
+    ------
+    VolumeTooLargeError
+        If the volume would have more than `max_voxels`.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], filter_name: FilterName = "hamming", *, max_voxels: int = MAX_VOXELS
+    ) -> None:
+        rows, columns = shape
+        if rows < 1 or columns < 2:
+            raise ProjectionError(f"projections must have at least 1 x 2 pixels, got {rows} x {columns}")
+        if rows * columns * columns > max_voxels:
+            raise VolumeTooLargeError(
+                f"a volume of {rows} x {columns} x {columns} voxels is over the bound of {max_voxels}: "
+                "set width_px and height_px, or bin the projections"
+            )
+        self.shape = shape
+        self._filter: FilterName = filter_name
+        self._projections: dict[Hashable, _Filtered] = {}
+        middle_z, middle = rows // 2, columns // 2
+        self._slices = (
+            _Box((middle_z, 0, 0), (1, columns, columns), np.float64),
+            _Box((0, middle, 0), (rows, 1, columns), np.float64),
+            _Box((0, 0, middle), (rows, columns, 1), np.float64),
+        )
+        self._volume: _Box | None = None
+
+    def __len__(self) -> int:
+        return len(self._projections)
+
+    def add(self, key: Hashable, angle_deg: float, line_integrals: Array) -> None:
+        """Take the projection `line_integrals` (Z, X) at an angle, in place of an earlier one with the same key.
+
+        Raises
+        ------
+        ProjectionError
+            If the shape is another, or a value is not finite; what was there before stays.
+        """
+        if line_integrals.shape != self.shape:
+            raise ProjectionError(f"projection {key!r} must have shape {self.shape}, got {line_integrals.shape}")
+        if not (math.isfinite(angle_deg) and np.isfinite(line_integrals).all()):
+            raise ProjectionError(f"projection {key!r} must be finite, with a finite angle: it has NaN or infinity")
+        columns = np.ascontiguousarray(filter_rows(line_integrals, self._filter).T)
+        self._projections[key] = _Filtered(float(angle_deg), columns)
+
+    def remove(self, key: Hashable) -> None:
+        """Take a projection out of the volume.
+
+        Raises
+        ------
+        KeyError
+            If there is none with this key.
+        """
+        del self._projections[key]
+
+    def orthoslices(self) -> tuple[Array, Array, Array]:
+        """Return the central slices across z (Y, X), across y (Z, X) and across x (Z, Y), float32."""
+        target, scale = self._target()
+        for box in self._slices:
+            box.bring_to(target)
+        across_z, across_y, across_x = (box.total for box in self._slices)
+        return (
+            (across_z[:, :, 0] * scale).astype(np.float32),
+            (across_y[0].T * scale).astype(np.float32),
+            (across_x[:, 0].T * scale).astype(np.float32),
+        )
+
+    def volume(self) -> Array:
+        """Return the volume (Z, Y, X) float32 of all projections."""
+        target, scale = self._target()
+        rows, columns = self.shape
+        if self._volume is None:
+            self._volume = _Box((0, 0, 0), (rows, columns, columns), np.float32)
+        self._volume.bring_to(target)
+        return np.ascontiguousarray(self._volume.total.transpose(2, 0, 1)) * np.float32(scale)
+
+    def region(self, z: slice, y: slice, x: slice, keys: Iterable[Hashable] | None = None) -> Array:
+        """Return a part of the volume (float32, step 1), from some of the projections if `keys` says which."""
+        target, scale = self._target(keys)
+        spans = [part.indices(n)[:2] for part, n in zip((z, y, x), (*self.shape, self.shape[1]), strict=True)]
+        (z0, z1), (y0, y1), (x0, x1) = spans
+        box = _Box((z0, y0, x0), (z1 - z0, y1 - y0, x1 - x0), np.float32)
+        box.bring_to(target)
+        return np.ascontiguousarray(box.total.transpose(2, 0, 1)) * np.float32(scale)
+
+    def _target(self, keys: Iterable[Hashable] | None = None) -> tuple[dict[Hashable, tuple[float, _Filtered]], float]:
+        names = list(self._projections) if keys is None else list(keys)
+        if not names:
+            return {}, 1.0
+        weights = angular_weights(np.array([self._projections[name].angle_deg for name in names]))
+        target = {name: (float(w), self._projections[name]) for name, w in zip(names, weights, strict=True)}
+        return target, total_to_pi(weights)
+
+
+def filtered_back_projection(line_integrals: Array, angles_deg: Array, filter_name: FilterName = "hamming") -> Array:
+    """Return the volume (Z, X, X) float32 of `line_integrals` (K, Z, X) at `angles_deg` (K,), in one go.
+
+    Raises
+    ------
+    ProjectionError, VolumeTooLargeError
+        As in `IncrementalBackProjection`.
+    """
+    if line_integrals.ndim != 3 or len(line_integrals) != len(angles_deg):
+        raise ProjectionError(
+            f"expected projections (K, Z, X) and K angles, got {line_integrals.shape} and {len(angles_deg)}"
+        )
+    sums = IncrementalBackProjection(line_integrals.shape[1:], filter_name)
+    for key, (angle, projection) in enumerate(zip(angles_deg, line_integrals, strict=True)):
+        sums.add(key, float(angle), projection)
+    return sums.volume()

@@ -1,0 +1,100 @@
+"""One projection with what alignment needs of it, and where it was put."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.ndimage
+
+from streamptycho.messages import Array
+from streamptycho.tomography.alignment import center_of_mass_px, profile_shift_px, sample_mass
+from streamptycho.tomography.frame import Extent, Frame
+from streamptycho.tomography.phase import ProjectionPhase
+
+VALID_ROW = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class PlacedProjection:
+    """A projection cropped to its reliable area.
+
+    `phase_rad` (H, W) and `magnitude_change` (H, W) float32 are weighted, zero at the edge; `profile` (H,) is the
+    mass in each row and `valid` (H,) bool says which rows are wholly in it; `center_px` the column of the centre of
+    mass, None for an empty projection. `shift_px` (down, right) is what alignment adds to the stage position.
+    """
+
+    angle_deg: float
+    origin_xy_m: Array
+    extent: Extent
+    phase_rad: Array
+    magnitude_change: Array
+    profile: Array
+    valid: Array
+    center_px: float | None
+    shift_px: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def of(cls, phase: ProjectionPhase, angle_deg: float, origin_xy_m: Array, pixel_m: float) -> PlacedProjection:
+        """Return the projection of a phase whose first pixel is at `origin_xy_m` of the stage."""
+        rows, columns = scipy.ndimage.find_objects((phase.weight > 0).astype(np.uint8))[0]
+        weight = phase.weight[rows, columns]
+        mass = sample_mass(phase.phase_rad[rows, columns], weight, phase.noise_rad)
+        origin = origin_xy_m + pixel_m * np.array([columns.start, rows.start])
+        height, width = weight.shape
+        covered = weight.mean(axis=1)
+        return cls(
+            angle_deg=angle_deg,
+            origin_xy_m=origin,
+            extent=Extent(
+                (float(origin[0]), float(origin[0]) + (width - 1) * pixel_m),
+                (float(origin[1]), float(origin[1]) + (height - 1) * pixel_m),
+            ),
+            phase_rad=phase.phase_rad[rows, columns] * weight,
+            magnitude_change=(phase.magnitude[rows, columns] - 1.0) * weight,
+            profile=mass.sum(axis=1),
+            valid=covered > VALID_ROW * float(covered.max()),
+            center_px=center_of_mass_px(mass),
+        )
+
+    def placed_phase(self, frame: Frame) -> Array:
+        """Return the phase in the frame (Z, X) float32, zero around it."""
+        return frame.place(self.phase_rad, self._position(frame))
+
+    def placed_magnitude(self, frame: Frame) -> Array:
+        """Return the magnitude in the frame (Z, X) float32, one around it."""
+        return frame.place(self.magnitude_change, self._position(frame)) + np.float32(1.0)
+
+    def profile_in(self, frame: Frame, shift_rows_px: float) -> tuple[Array, Array]:
+        """Return the mass in each row of the frame (Z,), and where it is valid (Z,) bool."""
+        source = np.arange(frame.shape[0]) - frame.offset_px(self.origin_xy_m)[0] - shift_rows_px
+        values = scipy.ndimage.map_coordinates(self.profile, source[None], order=3, mode="nearest")
+        nearest = np.rint(source).astype(int)
+        inside = (nearest >= 0) & (nearest < self.profile.size)
+        valid = inside & self.valid[np.clip(nearest, 0, self.profile.size - 1)]
+        return np.where(valid, values, 0.0), valid
+
+    def best_shift_px(self, frame: Frame, reference: tuple[Array, Array]) -> tuple[float, float]:
+        """Return the shift (down, right) that brings the mass onto the axis and its profile onto the reference."""
+        if self.center_px is None:
+            return 0.0, 0.0
+        middle = frame.shape[1] // 2
+        right = middle - (frame.offset_px(self.origin_xy_m)[1] + self.center_px)
+        down = profile_shift_px(*self.profile_in(frame, 0.0), *reference)
+        return (0.0 if down is None else down), (right if abs(right) <= middle else 0.0)
+
+    def _position(self, frame: Frame) -> tuple[float, float]:
+        row, column = frame.offset_px(self.origin_xy_m)
+        return row + self.shift_px[0], column + self.shift_px[1]
+
+
+def mean_profile(projections: Iterable[PlacedProjection], frame: Frame) -> tuple[Array, Array]:
+    """Return the mean mass in each row of the frame (Z,) of aligned projections, and where at least one is valid."""
+    total, count = np.zeros(frame.shape[0]), np.zeros(frame.shape[0])
+    for projection in projections:
+        if projection.center_px is not None:
+            profile, valid = projection.profile_in(frame, projection.shift_px[0])
+            total += profile
+            count += valid
+    return total / np.maximum(count, 1), count > 0

@@ -1,0 +1,43 @@
+"""Processes are started, watched, and gone afterwards."""
+
+import sys
+import time
+
+from streamptycho.runtime.supervisor import Exit, Supervisor
+
+
+def wait_for(condition, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_every_end_is_reported_once_in_words(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    supervisor.start("good", [sys.executable, "-c", "print('done')"])
+    supervisor.start("bad", [sys.executable, "-c", "import sys; print('no such detector'); sys.exit(3)"])
+    supervisor.start("killed", [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+    ended = []
+    assert wait_for(lambda: ended.extend(supervisor.poll()) or len(ended) == 3)
+    words = {item.name: item.how for item in ended}
+    assert words == {
+        "good": "ended with exit code 0",
+        "bad": "ended with exit code 3",
+        "killed": "was killed by SIGKILL",
+    }
+    assert supervisor.last_words("bad") == "no such detector"
+    assert supervisor.poll() == []
+    supervisor.close()
+
+
+def test_close_kills_what_does_not_listen(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    supervisor.start("deaf", [sys.executable, "-c", code])
+    assert wait_for(lambda: supervisor.last_words("deaf") == "on")
+    supervisor.close()
+    assert not supervisor.running("deaf")
+    assert supervisor.exit_of("deaf") == Exit(name="deaf", code=-9)
