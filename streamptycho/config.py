@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,6 +28,9 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class RegionConfig(Section):
@@ -151,7 +154,7 @@ class ReconstructionConfig(Section):
     sweeps: Count = 30
     min_sweeps: Count = 10
     object_step: Annotated[float, Field(gt=0, le=2)] = 0.9
-    probe_step: Annotated[float, Field(gt=0, le=2)] = 0.9
+    probe_step: Annotated[float, Field(gt=0, le=2)] = 0.3
     probe_delay_sweeps: Annotated[int, Field(ge=0)] = 2
     margin_px: Annotated[int, Field(ge=0, le=4096)] = 16
     max_canvas_px: Annotated[int, Field(ge=16, le=65536)] = 16_384
@@ -279,13 +282,18 @@ class FaultsConfig(Section):
 
 
 class SimulationConfig(Section):
-    """The simulated instrument. It emits what the detector and positions sections say, at `rate_hz`."""
+    """The simulated instrument. It emits what the detector and positions sections say, at `rate_hz`.
+
+    `oversampling` samples the far field n x n times per detector pixel, which integrates them: needed when the beam is
+    wider than half of wavelength x distance / pitch.
+    """
 
     energy_ev: Positive = 6200.0
     distance_m: Positive = 2.0
     detector_pixel_m: Positive = 75e-6
     detector_shape: tuple[Count, Count] = (96, 96)
     dtype: Literal["uint8", "uint16", "uint32"] = "uint16"
+    oversampling: Annotated[int, Field(ge=1, le=4)] = 1
     dead_pixels: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     compression: Literal["bslz4", "lz4", "none"] = "bslz4"
     rate_hz: Positive = 500.0
@@ -326,6 +334,17 @@ def parse(text: str, origin: str = "configuration") -> Config:
     ConfigError
         One line per mistake: the path of the key, what was expected, the allowed keys and the nearest of them.
     """
+    return parse_section(Config, text, origin)
+
+
+def parse_section(kind: type[AnySection], text: str, origin: str) -> AnySection:
+    """Return one section, of any kind, that a YAML text describes.
+
+    Raises
+    ------
+    ConfigError
+        See `parse`.
+    """
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -333,11 +352,11 @@ def parse(text: str, origin: str = "configuration") -> Config:
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{origin} must be a mapping of sections, got {type(tree).__name__}")
+        raise ConfigError(f"{origin} must be a mapping of keys, got {type(tree).__name__}")
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors(include_url=False)]
+        lines = [_explain(kind, item) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join([f"{origin} cannot be used:", *lines])) from None
 
 
@@ -349,11 +368,21 @@ def load(path: Path) -> Config:
     ConfigError
         If the file cannot be read, or see `parse`.
     """
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a user named.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
-    return parse(text, str(path))
+        raise ConfigError(f"cannot read {path}: {error}") from None
 
 
 def dump(config: Config) -> str:
@@ -361,18 +390,18 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _explain(item: Any) -> str:
+def _explain(kind: type[Section], item: Any) -> str:
     path = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         return f"  {path}: {item['msg']}, got {item['input']!r}"
-    allowed = sorted(_keys_at(item["loc"][:-1]))
+    allowed = sorted(_keys_at(kind, item["loc"][:-1]))
     near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"  {path}: no such key.{hint} Allowed here: {', '.join(allowed)}"
 
 
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    section: Any = Config
+def _keys_at(kind: type[Section], location: tuple[Any, ...]) -> list[str]:
+    section: Any = kind
     for part in location:
         field = section.model_fields.get(part)
         if field is None:

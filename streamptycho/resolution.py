@@ -162,7 +162,9 @@ def registered(image: Array, reference: Array) -> Array:
     low = (np.abs(v) < _REGISTRATION_BAND / 2) & (np.abs(u) < _REGISTRATION_BAND / 2)
     weight = np.where(low, np.abs(cross), 0)
     phase = np.angle(cross * np.exp(-1j * np.angle(cross[low].sum())))
-    normal = np.array([[(weight * v * v).sum(), (weight * v * u).sum()], [(weight * v * u).sum(), (weight * u * u).sum()]])
+    normal = np.array(
+        [[(weight * v * v).sum(), (weight * v * u).sum()], [(weight * v * u).sum(), (weight * u * u).sum()]]
+    )
     slope = np.array([(weight * v * phase).sum(), (weight * u * phase).sum()])
     rest = np.linalg.lstsq(normal, slope, rcond=None)[0] / (-2 * np.pi)
     down, right = whole[0] + rest[0], whole[1] + rest[1]

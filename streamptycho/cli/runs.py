@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from streamptycho.cli.table import closing_table
 from streamptycho.cli.view import JsonView, TerminalView
 from streamptycho.config import Config
-from streamptycho.recording.nexus import read_volume
+from streamptycho.recording.nexus import ResultError, read_volume
 from streamptycho.recording.pictures import show_result
 from streamptycho.runtime.sockets import free_ports, is_free
 from streamptycho.stages.folder import RunFolder, write_json
@@ -75,7 +76,9 @@ def close_run(config: Config, folder: RunFolder, result: RunResult, *, simulate:
     volume = _volume_summary(config, folder, simulate=simulate)
     summary = summarise(folder, result, volume)
     write_json(folder.summary, summary)
-    show_result(folder.path, folder.pictures)
+    if summary["projections"]:
+        with contextlib.suppress(ResultError):
+            show_result(folder.path, folder.pictures)
     return summary
 
 
@@ -103,18 +106,18 @@ def with_free_monitor_port(config: Config) -> Config:
 def _volume_summary(config: Config, folder: RunFolder, *, simulate: bool) -> dict[str, Any] | None:
     if not folder.volume.exists():
         return None
-    volume, update = read_volume(folder.volume)
+    volume = read_volume(folder.volume)
     summary: dict[str, Any] = {
-        "shape": list(volume.shape),
-        "voxel_m": update.voxel_m,
-        "quantity": update.quantity,
-        "projections_used": update.projections_used,
-        "resolution_m": update.resolution_m,
+        "shape": list(volume.data.shape),
+        "voxel_m": volume.voxel_m,
+        "quantity": volume.quantity,
+        "projections_used": volume.projections_used,
+        "resolution_m": volume.resolution_m,
         "correlation_with_truth": None,
     }
     if simulate:
         from streamptycho.simulation import truth
 
         delta, _ = truth(config)
-        summary["correlation_with_truth"] = correlation_with_truth(volume, delta)
+        summary["correlation_with_truth"] = correlation_with_truth(volume.data, delta)
     return summary

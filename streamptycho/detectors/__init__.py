@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamptycho.config import DetectorConfig
-from streamptycho.detectors.encode_stream1 import Stream1Encoder
-from streamptycho.detectors.encode_stream2 import Stream2Encoder
 from streamptycho.messages import Anomaly, FrameBlock, SeriesEnd, SeriesStart
-from streamptycho.registry import Registry, UnknownPluginError
+from streamptycho.registry import Registry
+
+if TYPE_CHECKING:
+    from streamptycho.detectors.encode_stream1 import Stream1Encoder
+    from streamptycho.detectors.encode_stream2 import Stream2Encoder
 
 DetectorMessage = SeriesStart | FrameBlock | SeriesEnd | Anomaly
 
 
 class FrameDecoder(Protocol):
-    """Turns what a detector sends into messages. One per connection; knows no socket and no clock."""
+    """Turns what a detector sends into messages. One per stream; knows no socket and no clock."""
 
     def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
-        """Take one multipart message as it arrived and yield what follows from it. Never raises on bad bytes."""
+        """Take one message as it arrived and yield what follows from it. Bad bytes become an `Anomaly`."""
 
     def connected(self) -> None:
         """Say that the connection is new: what was begun and not finished will not be continued."""
@@ -27,10 +29,49 @@ class FrameDecoder(Protocol):
         """Yield what was held back, at the end of the input."""
 
 
-ENCODERS: dict[str, type[Stream1Encoder] | type[Stream2Encoder]] = {
-    "dectris_stream1": Stream1Encoder,
-    "dectris_stream2": Stream2Encoder,
-}
+def _stream1() -> Callable[[DetectorConfig], FrameDecoder]:
+    from streamptycho.detectors.dectris_stream1 import Stream1Decoder
+
+    return Stream1Decoder
+
+
+def _stream2() -> Callable[[DetectorConfig], FrameDecoder]:
+    from streamptycho.detectors.dectris_stream2 import Stream2Decoder
+
+    return Stream2Decoder
+
+
+DECODERS: Registry[Callable[[DetectorConfig], FrameDecoder]] = Registry(
+    "detectors", {"dectris_stream1": _stream1, "dectris_stream2": _stream2}
+)
+
+
+def decoder(config: DetectorConfig) -> FrameDecoder:
+    """Return a new decoder of the protocol that the configuration names.
+
+    Raises
+    ------
+    UnknownPluginError
+        If no plugin has that name.
+    """
+    return DECODERS.get(config.protocol)(config)
+
+
+def _encoder1() -> type[Stream1Encoder]:
+    from streamptycho.detectors.encode_stream1 import Stream1Encoder
+
+    return Stream1Encoder
+
+
+def _encoder2() -> type[Stream2Encoder]:
+    from streamptycho.detectors.encode_stream2 import Stream2Encoder
+
+    return Stream2Encoder
+
+
+ENCODERS: Registry[type[Stream1Encoder] | type[Stream2Encoder]] = Registry(
+    "detector_encoders", {"dectris_stream1": _encoder1, "dectris_stream2": _encoder2}
+)
 
 
 def encoder(protocol: str, **settings: Any) -> Stream1Encoder | Stream2Encoder:
@@ -41,6 +82,4 @@ def encoder(protocol: str, **settings: Any) -> Stream1Encoder | Stream2Encoder:
     UnknownPluginError
         If there is none of that name.
     """
-    if protocol not in ENCODERS:
-        raise UnknownPluginError(f"no encoder for {protocol!r}. Known: {', '.join(sorted(ENCODERS))}")
-    return ENCODERS[protocol](**settings)
+    return ENCODERS.get(protocol)(**settings)

@@ -103,7 +103,10 @@ def _framed(source: Array, shuffled: bool, dtype: np.dtype[Any], total: int, fir
     if source.size < FRAME_HEADER.size:
         raise TruncatedPayloadError(f"payload has {source.size} bytes, its header alone {FRAME_HEADER.size}")
     size = dtype.itemsize
-    declared, block_bytes = FRAME_HEADER.unpack_from(source)
+    declared, block_bytes = FRAME_HEADER.unpack_from(source.data)
+    if (declared, block_bytes) == (0, 0):
+        # Some senders leave the header empty, as common readers step over it: the message gives the size anyway.
+        declared, block_bytes = total * size, BLOCK_BYTES
     if declared != total * size:
         raise CompressionError(f"payload declares {declared} bytes, the frame needs {total * size}")
     if block_bytes == 0 or (shuffled and block_bytes % (8 * size)):

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from streamptycho.config import DetectorConfig
-from streamptycho.detectors import cbor, compression
+from streamptycho.detectors import DetectorMessage, cbor
 from streamptycho.detectors.cbor import Tag
 from streamptycho.detectors.compression import CompressionError
 from streamptycho.detectors.labels import labels_from
 from streamptycho.detectors.series import (
-    DetectorMessage,
     FrameError,
     Image,
     SeriesAssembler,
@@ -47,7 +46,7 @@ class Stream2Decoder:
         self._key: tuple[Any, Any] | None = None
         self._header: Entries = {}
         self._armed: datetime | None = None
-        self._named: dict[str, int] = {}
+        self._mask_error = ""
         self._date: tuple[Any, datetime | None] = (None, None)
 
     def connected(self) -> None:
@@ -87,7 +86,7 @@ class Stream2Decoder:
         entries = error.entries
         if entries.get("type") != "image":
             return self._assembler.anomaly(reason, str(error), "messages")
-        return self._assembler.anomaly(reason, f"frame {entries.get('image_id', '?')}: {error}")
+        return self._assembler.anomaly(reason, f"frame {count(entries.get('image_id'))}: {error}")
 
     def _start(self, message: Entries, received_ns: int) -> Iterator[DetectorMessage]:
         key = _key(message)
@@ -110,7 +109,7 @@ class Stream2Decoder:
         center = positive(message.get("beam_center_y")), positive(message.get("beam_center_x"))
         masked, self._mask_error = self._mask(message)
         return SeriesHeader(
-            series=self._unique(_name(message)),
+            series=self._assembler.unique(_name(message)),
             n_frames=count(message.get("number_of_images")) or None,
             energy_ev=energy_from(message.get("incident_energy"), message.get("incident_wavelength")),
             distance_m=_distance(message.get("detector_translation")),
@@ -150,14 +149,12 @@ class Stream2Decoder:
             yield self._assembler.anomaly(error.reason, f"frame {index}: {error}")
             return
         key = _key(message)
-        if self._key is None:
+        if self._key is None and not self._assembler.needs_header:
             date = self._series_date(message)
-            epoch_s = date.timestamp() if date else None
-            yield from self._assembler.begin_without_header(
-                self._unique(_name(message)), image.shape, epoch_s, received_ns
-            )
-            if self._assembler.series is not None:
-                self._key = key
+            name = self._assembler.unique(_name(message))
+            header = SeriesHeader(series=name, shape=image.shape, epoch_s=date.timestamp() if date else None)
+            yield from self._assembler.begin(header, received_ns)
+            self._key = key
         if key != self._key:
             yield self._assembler.stray(_name(message), index)
             return
@@ -187,12 +184,6 @@ class Stream2Decoder:
         if self._date[0] != said:
             self._date = (said, _date_time(said))
         return self._date[1]
-
-    def _unique(self, name: str) -> str:
-        """Return a name that no series of this decoder had: detectors restart their count."""
-        times = self._named.get(name, 0)
-        self._named[name] = times + 1
-        return f"{name}#{times + 1}" if times else name
 
 
 def _image_of(table: TypedArray, index: int, start_s: float, stop_s: float) -> Image:

@@ -104,7 +104,7 @@ def _unshuffle_block(shuffled: Any, words: Any, data: Any) -> None:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _copy(source: Any, start: int, target: Any, out: int, count: int) -> None:
+def _copy(source: Any, start: Any, target: Any, out: Any, count: Any) -> None:
     """Copy bytes between ranges that do not overlap."""
     to = target[out : out + count]
     what = source[start : start + count]
@@ -113,7 +113,7 @@ def _copy(source: Any, start: int, target: Any, out: int, count: int) -> None:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _repeat(target: Any, out: int, offset: int, count: int) -> None:
+def _repeat(target: Any, out: Any, offset: Any, count: Any) -> None:
     """Continue what stands `offset` bytes before `out` for `count` bytes, as LZ4 matches do."""
     if count < _SHORT_COPY:
         for i in range(count):
@@ -129,18 +129,19 @@ def _repeat(target: Any, out: int, offset: int, count: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def decode_lz4_block(source: Any, begin: int, end: int, target: Any, length: int, whole: bool) -> bool:
+def decode_lz4_block(source: Any, begin: Any, end: Any, target: Any, length: Any, whole: bool) -> bool:
     """Decode the LZ4 block `source[begin:end]` to `target[:length]`; False if it is not one of that length.
 
     With `whole` False the block may go on after `length` bytes. Nothing outside the two ranges is touched.
     """
-    at, out = begin, 0
+    at: Any = begin
+    out: Any = 0
     while at < end:
-        token = np.int64(source[at])
+        token: Any = np.int64(source[at])
         at += 1
         literals = token >> 4
         if literals == 15:
-            more = 255
+            more: Any = 255
             while more == 255:
                 if at >= end:
                     return False
@@ -160,14 +161,14 @@ def decode_lz4_block(source: Any, begin: int, end: int, target: Any, length: int
             return not whole
         at += literals
         if at == end:
-            return out == length
+            return bool(out == length)
         if end - at < 2:
             return False
-        offset = np.int64(source[at]) | (np.int64(source[at + 1]) << 8)
+        offset: Any = np.int64(source[at]) | (np.int64(source[at + 1]) << 8)
         at += 2
         if offset == 0 or offset > out:
             return False
-        matched = (token & 15) + 4
+        matched: Any = (token & 15) + 4
         if matched == 19:
             more = 255
             while more == 255:
@@ -185,7 +186,7 @@ def decode_lz4_block(source: Any, begin: int, end: int, target: Any, length: int
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _length_at(source: Any, at: int) -> int:
+def _length_at(source: Any, at: Any) -> Any:
     """Return the block length (u32, big-endian) at `at`, -1 where the bytes end."""
     if source.size - at < 4:
         return np.int64(-1)
@@ -211,7 +212,7 @@ def decode_bslz4(source: Any, begin: int, total: int, block: int, first: int, da
     shuffled = np.empty(block * element_bytes, np.uint8)
     words = np.empty(block // 8 + 1, np.uint64)
     plain = np.empty(block, data.dtype)
-    at = begin
+    at: Any = begin
     for position in range(0, framed, block):
         if position >= last:
             return FRAME_OK
@@ -245,7 +246,7 @@ def decode_lz4(source: Any, begin: int, total: int, block: int, first: int, data
     last = first + data.size
     block = min(block, total)
     plain = np.empty(block, np.uint8)
-    at = begin
+    at: Any = begin
     for position in range(0, total, block):
         if position >= last:
             return FRAME_OK

@@ -9,9 +9,9 @@ from typing import Any
 from streamptycho.detectors.cbor import Tag
 
 MAX_DEPTH = 8
-MAX_VALUES = 1000
-MAX_TEXT = 4096
+MAX_CHARACTERS = 100_000
 MAX_JSON_BYTES = 1 << 20
+_COST_OF_A_VALUE = 8
 
 
 def labels_from(content: Any) -> dict[str, Any]:
@@ -22,14 +22,13 @@ def labels_from(content: Any) -> dict[str, Any]:
         content = _parsed(content)
     if content is None or content == "":
         return {}
-    budget = [MAX_VALUES]
-    plain = _plain(content, 0, budget)
+    plain = _Plain().value(content, 0)
     return plain if isinstance(plain, dict) else {"user_data": plain}
 
 
 def json_object(part: bytes) -> dict[str, Any] | None:
     """Return the JSON object that the bytes are, None if they are something else."""
-    if len(part) > MAX_JSON_BYTES or not part.lstrip()[:1] == b"{":
+    if len(part) > MAX_JSON_BYTES or part.lstrip()[:1] != b"{":
         return None
     try:
         content = json.loads(part)
@@ -41,29 +40,41 @@ def json_object(part: bytes) -> dict[str, Any] | None:
 def _parsed(content: str | bytes) -> Any:
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
     if len(text) > MAX_JSON_BYTES:
-        return text[:MAX_TEXT]
+        return text[:MAX_CHARACTERS]
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
 
 
-def _plain(value: Any, depth: int, budget: list[int]) -> Any:
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        return None
-    if isinstance(value, Tag):
-        return _plain(value.value, depth + 1, budget)
-    if isinstance(value, dict):
-        return {str(k)[:MAX_TEXT]: _plain(v, depth + 1, budget) for k, v in list(value.items())[: budget[0] + 1]}
-    if isinstance(value, list | tuple):
-        return [_plain(v, depth + 1, budget) for v in value[: budget[0] + 1]]
-    if isinstance(value, str):
-        return value[:MAX_TEXT]
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 1 << 63 else None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return None
+class _Plain:
+    """Copies values that JSON has, as long as there is room for them; others become None."""
+
+    def __init__(self) -> None:
+        self._room = MAX_CHARACTERS
+
+    def value(self, value: Any, depth: int) -> Any:
+        self._room -= _COST_OF_A_VALUE
+        if self._room < 0 or depth > MAX_DEPTH:
+            return None
+        if isinstance(value, Tag):
+            return self.value(value.value, depth + 1)
+        if isinstance(value, dict):
+            return {self._text(str(k)): self.value(v, depth + 1) for k, v in self._fitting(list(value.items()))}
+        if isinstance(value, list):
+            return [self.value(v, depth + 1) for v in self._fitting(value)]
+        if isinstance(value, str):
+            return self._text(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return value if abs(value) < 1 << 63 else None
+        return value if isinstance(value, float) and math.isfinite(value) else None
+
+    def _fitting(self, items: list[Any]) -> list[Any]:
+        return items[: self._room // _COST_OF_A_VALUE]
+
+    def _text(self, text: str) -> str:
+        kept = text[: max(self._room, 0)]
+        self._room -= len(kept)
+        return kept

@@ -9,11 +9,12 @@ import numpy as np
 import scipy.ndimage
 
 from streamptycho.config import RegionConfig
-from streamptycho.detectors.region_kernel import cut_out
+from streamptycho.detectors.region_kernel import bin_down, cut_out
 from streamptycho.messages import Array
 
 FRAMES_FOR_CENTER = 8
 _BACKGROUND_FRACTION = 0.1
+_BRIGHTEST_QUANTILE = 0.9999
 _BINNED_DTYPE = {1: np.uint16, 2: np.uint32, 4: np.uint32}
 
 
@@ -47,7 +48,8 @@ def side_px(config: RegionConfig, shape: tuple[int, int]) -> int:
     side -= side % config.binning
     if side < 2 * config.binning:
         raise RegionError(
-            f"a region of {config.size_px or min(shape)} px with binning {config.binning} leaves fewer than 2 x 2 pixels"
+            f"a region of {config.size_px or min(shape)} px with binning {config.binning} leaves fewer than "
+            "2 x 2 pixels: choose a larger detector.region.size_px or a smaller binning"
         )
     return side
 
@@ -84,13 +86,17 @@ class CenterFinder:
     def center_px(self) -> tuple[float, float] | None:
         """Return (row, column) in units in which pixel i spans from i to i + 1; None if there were no counts."""
         # A hot pixel is alone: the median of its neighbourhood does not know it. Where photons are so rare that the
-        # median knows none, each pixel is held down to its brightest neighbour instead.
+        # median knows none, each pixel is held down to its brightest neighbour instead. A few clusters of hot
+        # pixels outshine nothing, as no pixel weighs more than the brightest ones of the whole picture.
         bright = scipy.ndimage.median_filter(self._sum, size=3, mode="constant")
         if not bright.any():
             ring = np.ones((3, 3), bool)
             ring[1, 1] = False
             bright = np.minimum(self._sum, scipy.ndimage.maximum_filter(self._sum, footprint=ring, mode="constant"))
-        bright = np.maximum(bright - _BACKGROUND_FRACTION * bright.max(), 0)
+        flat = bright.reshape(-1)
+        brightest = int((flat.size - 1) * _BRIGHTEST_QUANTILE)
+        ceiling = max(float(np.partition(flat, brightest)[brightest]), 1.0)
+        bright = np.maximum(np.minimum(bright, ceiling) - _BACKGROUND_FRACTION * ceiling, 0)
         total = bright.sum(dtype=np.float64)
         if not total > 0:
             return None
@@ -140,19 +146,16 @@ class Cutter:
         largest_valid = valid_limit(rows.dtype, self._saturation)
         if self._as_it_is and largest_valid == np.iinfo(rows.dtype).max - 1:
             return rows, 0
+        top = int(np.iinfo(rows.dtype).max)
+        counts = np.empty((square.side_px, square.side_px), rows.dtype)
+        row = square.row - self.rows.start
+        saturated = cut_out(rows, row, square.column, self._masked, self._mask_known, largest_valid, top, counts)
+        if square.binning == 1:
+            return counts, int(saturated)
         n = square.side_px // square.binning
-        out = np.empty((n, n), rows.dtype if square.binning == 1 else _BINNED_DTYPE[rows.dtype.itemsize])
-        saturated = cut_out(
-            rows,
-            square.row - self.rows.start,
-            square.column,
-            square.binning,
-            self._masked,
-            self._mask_known,
-            largest_valid,
-            out,
-        )
-        return out, int(saturated)
+        binned = np.empty((n, n), _BINNED_DTYPE[rows.dtype.itemsize])
+        saturated += bin_down(counts, square.binning, top, int(np.iinfo(binned.dtype).max), binned)
+        return binned, int(saturated)
 
 
 def valid_limit(dtype: np.dtype[Any], saturation: int | None) -> int:

@@ -1,4 +1,4 @@
-"""The compiled loop that cuts a masked, binned square out of a frame. Releases the GIL."""
+"""The compiled loops that cut a masked square out of a frame and bin it. They release the GIL."""
 
 from __future__ import annotations
 
@@ -10,41 +10,52 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def cut_out(
-    rows: Any, row_0: int, column_0: int, binning: int, masked: Any, mask_known: bool, largest_valid: int, out: Any
+    rows: Any, row_0: int, column_0: int, masked: Any, mask_known: bool, largest_valid: int, top: int, out: Any
 ) -> int:
-    """Crop, mask and bin one frame into `out` (n, n); return how many pixels were saturated.
+    """Crop and mask one frame into `out` (n, n); return how many of its pixels were saturated.
 
-    The square begins at row `row_0` of `rows` and at `column_0`; what lies outside `rows` was not measured. `masked`
-    is (n x binning, n x binning) bool. Counts above `largest_valid` are saturated; where the mask is not known, the
-    largest value of the dtype stands for masked pixels and is not counted. A bin that holds a pixel that was not
-    measured, or a sum that its dtype cannot hold, becomes the largest value of the dtype of `out`.
+    The square begins at row `row_0` and column `column_0` of `rows`; what lies outside `rows`, or is `masked` (n, n),
+    becomes `top`, the largest value of the dtype. Counts above `largest_valid` are saturated and become `top` as
+    well; where the mask is not known, `top` itself stands for masked pixels and is not counted.
     """
-    height, width = rows.shape
     side = out.shape[0]
-    top_in = np.int64(np.iinfo(rows.dtype).max)
-    top_out = np.int64(np.iinfo(out.dtype).max)
+    first_row, last_row = max(0, -row_0), min(side, rows.shape[0] - row_0)
+    first_column, last_column = max(0, -column_0), min(side, rows.shape[1] - column_0)
     saturated = 0
     for i in range(side):
-        for j in range(side):
+        if i < first_row or i >= last_row:
+            out[i, :] = top
+            continue
+        out[i, :first_column] = top
+        out[i, last_column:] = top
+        source = rows[row_0 + i, column_0 + first_column : column_0 + last_column]
+        hidden = masked[i, first_column:last_column]
+        target = out[i, first_column:last_column]
+        for j in range(target.size):
+            value = source[j]
+            over = value > largest_valid
+            target[j] = top if over or hidden[j] else value
+            saturated += over and not hidden[j] and (mask_known or value != top)
+    return int(saturated)
+
+
+@njit(cache=True, nogil=True)
+def bin_down(counts: Any, binning: int, top_in: int, top_out: int, out: Any) -> int:
+    """Sum squares of `binning` pixels into `out`; return how many sums `out` cannot hold.
+
+    A square that holds `top_in` (a pixel that was not measured) and a sum that is too large become `top_out`.
+    """
+    saturated: Any = 0
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
             total = np.int64(0)
             measured = True
-            for bin_row in range(binning):
-                row = row_0 + i * binning + bin_row
-                for bin_column in range(binning):
-                    column = column_0 + j * binning + bin_column
-                    if row < 0 or column < 0 or row >= height or column >= width:
-                        measured = False
-                    elif masked[i * binning + bin_row, j * binning + bin_column]:
-                        measured = False
-                    else:
-                        value = np.int64(rows[row, column])
-                        if value > largest_valid:
-                            measured = False
-                            if value < top_in or mask_known:
-                                saturated += 1
-                        total += value
-            if measured and total >= top_out:
-                measured = False
-                saturated += 1
-            out[i, j] = total if measured else top_out
-    return saturated
+            for row in range(i * binning, (i + 1) * binning):
+                for column in range(j * binning, (j + 1) * binning):
+                    value = np.int64(counts[row, column])
+                    measured = measured and value != top_in
+                    total += value
+            too_much = measured and total >= top_out
+            saturated += too_much
+            out[i, j] = total if measured and not too_much else top_out
+    return int(saturated)

@@ -10,12 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from streamptycho.config import DetectorConfig
-from streamptycho.detectors import compression, region
+from streamptycho.detectors import DetectorMessage, compression, region
 from streamptycho.detectors.compression import Buffer, CompressionError, Encoding, TruncatedPayloadError
 from streamptycho.geometry import PLANCK_TIMES_C_EV_M, Geometry, GeometryError
 from streamptycho.messages import Anomaly, Array, FrameBlock, Reason, SeriesEnd, SeriesStart
 
-DetectorMessage = SeriesStart | FrameBlock | SeriesEnd | Anomaly
 Unit = Literal["frames", "rows", "messages", "pixels"]
 
 MAX_SIDE_PX = 65_536
@@ -95,6 +94,7 @@ class SeriesAssembler:
         self._held: list[tuple[Image, int]] = []
         self._saturated_px = 0
         self._saturation_told_ns: int | None = None
+        self._named: dict[str, int] = {}
 
     @property
     def series(self) -> str | None:
@@ -117,13 +117,17 @@ class SeriesAssembler:
             labels=header.labels,
         )
 
-    def begin_without_header(
-        self, series: str, shape: tuple[int, int], epoch_s: float | None, received_ns: int
-    ) -> Iterator[DetectorMessage]:
-        """Begin a series of which only images are seen, if the configuration says what its header would have said."""
+    @property
+    def needs_header(self) -> bool:
+        """Whether the configuration leaves something open that only a header says."""
         config = self._config
-        if config.energy_ev and config.distance_m and config.pixel_m:
-            yield from self.begin(SeriesHeader(series=series, shape=shape, epoch_s=epoch_s), received_ns)
+        return not (config.energy_ev and config.distance_m and config.pixel_m)
+
+    def unique(self, name: str) -> str:
+        """Return the name, or one made from it if a series was called so before: detectors restart their count."""
+        times = self._named.get(name, 0)
+        self._named[name] = times + 1
+        return f"{name}#{times + 1}" if times else name
 
     def image(self, image: Image, received_ns: int) -> Iterator[DetectorMessage]:
         """Take an image of the current series."""
@@ -306,7 +310,7 @@ def energy_from(energy_ev: Any, wavelength_angstrom: Any) -> float | None:
     """Return the photon energy in eV from header entries, None if neither is a positive number."""
     energy, wavelength = positive(energy_ev), positive(wavelength_angstrom)
     if energy is None and wavelength is not None:
-        return positive(PLANCK_TIMES_C_EV_M / (wavelength * 1e-10))
+        return positive(PLANCK_TIMES_C_EV_M * 1e10 / wavelength)
     return energy
 
 

@@ -51,7 +51,7 @@ def complex_to_rgb(field: Array) -> Array:
         return np.zeros((*field.shape, 3), np.uint8)
     turn = np.angle(finite) / (2 * np.pi) % 1.0
     colours = colour_table(HUE_WHEEL)[1 + np.minimum((turn * 255).astype(np.intp), 254)]
-    return np.round(colours * (amplitude / peak)[..., None]).astype(np.uint8)
+    return np.asarray(np.round(colours * (amplitude / peak)[..., None]), np.uint8)
 
 
 def _wheel(positions: Array) -> Array:
@@ -60,4 +60,4 @@ def _wheel(positions: Array) -> Array:
     lab = np.stack(
         [np.full_like(angle, _WHEEL_LIGHTNESS), _WHEEL_CHROMA * np.cos(angle), _WHEEL_CHROMA * np.sin(angle)], axis=-1
     )
-    return np.clip(lab2rgb(lab), 0.0, 1.0)
+    return np.asarray(np.clip(lab2rgb(lab), 0.0, 1.0))

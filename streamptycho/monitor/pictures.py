@@ -19,7 +19,11 @@ MAX_HEADER_BYTES = 65_536
 
 
 class PictureError(ValueError):
-    """Something that cannot be shown as a picture, or bytes that are not one."""
+    """Something that is not a picture."""
+
+
+class NothingToShowError(PictureError):
+    """A sound message without anything to see in it yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

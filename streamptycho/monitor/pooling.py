@@ -28,7 +28,7 @@ def pool_max(values: Array, valid: Array, k: int) -> tuple[Array, Array]:
         return values, valid
     lowest = np.iinfo(values.dtype).min if values.dtype.kind in "ui" else -np.inf
     masked = _blocks(np.where(valid, values, lowest), k, lowest)
-    return masked.max(axis=(1, 3)), _blocks(valid, k, False).any(axis=(1, 3))
+    return masked.max(axis=(1, 3)), np.asarray(_blocks(valid, k, False).any(axis=(1, 3)))
 
 
 def pool_mean(values: Array, valid: Array, k: int) -> tuple[Array, Array]:

@@ -37,6 +37,8 @@ def misfit(message: Message) -> str | None:
     """Return what is wrong with a message that is to be shown, None when it is sound."""
     match message:
         case FramePreview():
+            if not isinstance(message.index, _WHOLE):
+                return f"index must be a whole number, got {type(message.index).__name__}"
             return _image("counts", message.counts, "uifb")
         case PathPreview():
             return _label(message) or _path(message)

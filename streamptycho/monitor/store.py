@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from streamptycho.messages import (
     FramePreview,
     Message,
@@ -21,7 +23,7 @@ from streamptycho.messages import (
     VolumeUpdate,
 )
 from streamptycho.monitor import views
-from streamptycho.monitor.pictures import Drawable, PictureError, with_version
+from streamptycho.monitor.pictures import Drawable, NothingToShowError, with_version
 from streamptycho.monitor.shapes import misfit
 from streamptycho.monitor.tables import ErrorCurves, ProjectionRow, ProjectionTable, ServiceTable
 from streamptycho.monitor.wording import STALE_AFTER_S, headline, number, text
@@ -126,8 +128,11 @@ class Store:
             if drawn is not None and drawn[0] == version:
                 return drawn[1]
             try:
-                result: Drawable | None = with_version(draw(), version)
-            except (PictureError, ValueError, ArithmeticError, MemoryError) as error:
+                with np.errstate(all="ignore"):
+                    result: Drawable | None = with_version(draw(), version)
+            except NothingToShowError:
+                result = None
+            except (ValueError, ArithmeticError, MemoryError) as error:
                 result = None
                 with self._lock:
                     self._complain(f"{name} cannot be drawn: {error}")
@@ -154,6 +159,7 @@ class Store:
                 services,
                 finished=self._finished,
                 expected_projections=self._expected,
+                tomogram_of=self._volume["projections_used"] if self._volume else None,
                 age_s=age_s,
             )
             over = mood == "finished"
@@ -187,7 +193,7 @@ class Store:
     def _take_object(self, message: ObjectUpdate, now_ns: int) -> None:
         self._enter(message.scan_id)
         row = self._projections.updated(message, now_ns)
-        if message.scan_id == self._scan_id:
+        if row.scan_id == self._scan_id:
             self._current = row
             self._curves.updated(message)
             self._sections["errors"] += 1
@@ -211,6 +217,7 @@ class Store:
 
     def _enter(self, scan_id: str) -> None:
         """Turn to a scan that was never seen before; what still comes from an older one does not turn back."""
+        scan_id = text(scan_id)
         if scan_id == self._scan_id or scan_id in self._past_scans:
             return
         if self._scan_id is not None:

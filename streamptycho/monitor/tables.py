@@ -90,7 +90,7 @@ class ProjectionTable:
             latency_s = (now_ns - message.last_frame_ns) / 1e9
             row.latency_s = latency_s if message.last_frame_ns and 0 <= latency_s <= _MAX_LATENCY_S else None
         else:
-            row.state = "reconstructing"
+            row.state = "in progress"
         return row
 
     def rows(self, scan_id: str | None) -> list[dict[str, Any]]:
@@ -99,10 +99,11 @@ class ProjectionTable:
         return [asdict(row) for row in sorted(chosen, key=lambda row: row.number)]
 
     def _row(self, scan_id: str, projection: int) -> ProjectionRow:
-        key = (scan_id, projection)
+        scan_id = text(scan_id)
+        key = (scan_id, int(projection))
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = ProjectionRow(scan_id=text(scan_id), number=int(projection) + 1)
+            row = self._rows[key] = ProjectionRow(scan_id=scan_id, number=int(projection) + 1)
             while len(self._rows) > MAX_PROJECTIONS:
                 self._rows.popitem(last=False)
         return row

@@ -10,13 +10,14 @@ from streamptycho.messages import Array, FramePreview, ObjectUpdate, PathPreview
 from streamptycho.monitor.colours import complex_to_rgb
 from streamptycho.monitor.pictures import (
     MAX_PICTURE_PX,
+    NothingToShowError,
     PathPlot,
     Picture,
-    PictureError,
     robust_range,
     to_levels,
 )
 from streamptycho.monitor.pooling import pool_factor, pool_max, pool_mean
+from streamptycho.monitor.wording import number, text
 
 MAX_PATH_POINTS = 20_000
 MAX_MODES_SHOWN = 8
@@ -24,9 +25,9 @@ _LIT_FRACTION = 0.02
 _WELL_LIT_FRACTION = 0.25
 _WRAPPED_RAD = 1.7 * math.pi
 _SLICE_PLANES = {
-    "slice_z": "x–y, across the rotation axis",
-    "slice_y": "x–z, along the rotation axis",
-    "slice_x": "y–z, along the rotation axis",
+    "slice_z": "across the rotation axis",
+    "slice_y": "along the rotation axis",
+    "slice_x": "along the rotation axis",
 }
 _UNITS = {"electron_density_per_A3": "e/Å³", "delta": "δ"}
 
@@ -42,10 +43,10 @@ def frame_view(message: FramePreview) -> Picture:
     shown = logged[valid & np.isfinite(logged)]
     hi = max(float(np.percentile(shown, 99.98)), math.log10(2.0)) if shown.size else 1.0
     missing = int(measured.size - np.count_nonzero(measured))
-    peak = f"highest {int(counts[measured].max()):,} counts" if missing < measured.size else "no measured pixel"
+    peak = f"peak {int(counts[measured].max()):,}" if missing < measured.size else "no measured pixel"
     return Picture(
         name="frame",
-        label=f"Frame {message.index + 1}, series {message.series}",
+        label=f"No. {message.index + 1} of series {text(message.series, 80)}",
         pixels=to_levels(logged, valid, 0.0, hi),
         lo=0.0,
         hi=hi,
@@ -53,12 +54,12 @@ def frame_view(message: FramePreview) -> Picture:
         scale="log10",
         colours="inferno",
         pooling=k,
-        note=f"{peak}, {missing:,} pixels not measured" if missing else peak,
+        note=f"{peak} · {missing:,} px unmeasured" if missing else peak,
     )
 
 
 def phase_view(message: ObjectUpdate) -> Picture:
-    """Return the phase of the object where it was lit, without its constant and its mean slope.
+    """Return the phase of the object where it was lit, without its constant and its typical slope.
 
     Both are arbitrary in ptychography. The values wrap at ±π when the object shifts the phase by about one turn.
     """
@@ -80,7 +81,7 @@ def phase_view(message: ObjectUpdate) -> Picture:
         colours="twilight" if wrapped else "viridis",
         pixel_m=_positive(message.pixel_m, k),
         pooling=k,
-        note="wraps at ±π; constant and mean slope removed" if wrapped else "constant and mean slope removed",
+        note="wraps at ±π; offset and slope removed" if wrapped else "offset and slope removed",
     )
 
 
@@ -117,11 +118,11 @@ def probe_view(message: ObjectUpdate) -> Picture:
     height, width = small[0].shape
     sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
     tiles = []
-    for number, mode in enumerate(small):
-        top, left = number // columns * height, number % columns * width
+    for order, mode in enumerate(small):
+        top, left = order // columns * height, order % columns * width
         sheet[top : top + height, left : left + width] = complex_to_rgb(mode)
-        share = f"{100 * power[number] / total:.1f} %" if total > 0 else "no power"
-        tiles.append({"x": left, "y": top, "label": f"{number + 1}: {share}" if len(modes) > 1 else share})
+        share = f"{100 * power[order] / total:.1f} %" if total > 0 else "no power"
+        tiles.append({"x": left, "y": top, "label": f"{order + 1}: {share}" if len(modes) > 1 else share})
     hidden = len(modes) - len(shown)
     return Picture(
         name="probe",
@@ -147,15 +148,15 @@ def slice_view(message: VolumeUpdate, name: str) -> Picture:
     pooled, valid = pool_mean(image, np.isfinite(image), k)
     return Picture(
         name=name,
-        label=_SLICE_PLANES[name],
+        label=f"{message.projections_used} projections",
         pixels=to_levels(pooled, valid, lo, hi),
         lo=lo,
         hi=hi,
-        unit=_UNITS.get(message.quantity, message.quantity),
+        unit=_UNITS.get(message.quantity, text(message.quantity, 40)),
         colours="gray",
         pixel_m=_positive(message.voxel_m, k),
         pooling=k,
-        note=f"{message.projections_used} projections",
+        note=_SLICE_PLANES[name],
     )
 
 
@@ -192,31 +193,49 @@ def _lit_part(message: ObjectUpdate) -> tuple[Array, Array, Array]:
     coverage = np.where(np.isfinite(message.coverage), message.coverage, 0)
     lit = (coverage > 0) & np.isfinite(message.object)
     if not lit.any():
-        return message.object, lit, lit
+        raise NothingToShowError("no pixel of the object was lit yet")
     typical = float(np.percentile(coverage[lit], 95))
     lit &= coverage > _LIT_FRACTION * typical
-    if not lit.any():
-        raise PictureError("the coverage of the object has no usable value")
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    usable = np.where(lit, message.object, 0)
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     well_lit = lit & (coverage > _WELL_LIT_FRACTION * typical)
-    return message.object[window], lit[window], well_lit[window] if well_lit.any() else lit[window]
+    return usable[window], lit[window], well_lit[window] if well_lit.any() else lit[window]
 
 
 def _without_slope(patch: Array, lit: Array) -> Array:
-    """Return the object times the plane wave that brings its mean phase and mean phase gradient to zero."""
-    weighted = np.where(lit, patch, 0)
-    slope_x = float(np.angle(np.sum(weighted[:, 1:] * weighted[:, :-1].conj(), dtype=np.complex128)))
-    slope_y = float(np.angle(np.sum(weighted[1:] * weighted[:-1].conj(), dtype=np.complex128)))
-    rows, columns = (np.arange(n, dtype=np.float64) for n in patch.shape)
-    flat = patch * np.exp(-1j * slope_y * rows)[:, None] * np.exp(-1j * slope_x * columns)[None, :]
-    offset = np.angle(np.sum(np.where(lit, flat, 0)))
-    return np.asarray(flat * np.exp(-1j * offset))
+    """Return the object times the plane wave that brings its mean phase and typical phase slope to zero.
+
+    The mean slope between neighbours is coarse and safe from wraps; the median over a longer step refines it and does
+    not mind the edges of the sample.
+    """
+    flat = np.asarray(patch, np.complex64)
+    for axis in (0, 1):
+        for step in (1, max(1, min(patch.shape) // 16)):
+            flat = _tilted(flat, -_slope(np.where(lit, flat, 0), axis, step), axis)
+    return np.asarray(flat * np.exp(-1j * np.angle(np.sum(np.where(lit, flat, 0)))))
+
+
+def _slope(wave: Array, axis: int, step: int) -> float:
+    """Return the phase per pixel along an axis, in radians."""
+    along = np.moveaxis(wave, axis, 0)
+    turn = along[step:] * along[:-step].conj()
+    if step == 1:
+        return float(np.angle(np.sum(turn, dtype=np.complex128)))
+    turn = turn[turn != 0]
+    return float(np.median(np.angle(turn))) / step if turn.size else 0.0
+
+
+def _tilted(wave: Array, slope: float, axis: int) -> Array:
+    ramp = np.exp(1j * slope * np.arange(wave.shape[axis])).astype(np.complex64)
+    return np.asarray(wave * (ramp[:, None] if axis == 0 else ramp[None, :]))
 
 
 def _projection_label(message: ObjectUpdate) -> str:
-    angle = "" if message.angle_deg is None else f" at {message.angle_deg:.1f}°"
-    return f"Projection {message.projection + 1}{angle}, {'final' if message.final else f'{message.sweeps:.1f} sweeps'}"
+    angle, sweeps = number(message.angle_deg), number(message.sweeps)
+    place = "" if angle is None else f" at {angle:.1f}°"
+    progress = "final" if message.final else "in progress" if sweeps is None else f"{sweeps:.1f} sweeps"
+    return f"Projection {message.projection + 1}{place}, {progress}"
 
 
 def _positive(pixel_m: float, k: int) -> float | None:

@@ -71,6 +71,7 @@ def headline(
     *,
     finished: str | None,
     expected_projections: int | None,
+    tomogram_of: float | None,
     age_s: float | None,
 ) -> tuple[str, str, str]:
     """Return the mood ("waiting", "running", "finished", "stale" or "failed"), what happens now, and a second line.
@@ -87,6 +88,8 @@ def headline(
         Why the scan is over, None while it runs.
     expected_projections
         How many projections the scan has, None when nobody said.
+    tomogram_of
+        How many projections are in the tomogram, None without one.
     age_s
         Time since the last message of any kind, None before the first.
     """
@@ -104,10 +107,12 @@ def headline(
     if row is None:
         waiting = [f"{s['service']}: {s['text']}" for s in services if s["text"]]
         return "waiting", "Waiting for the first frames", "; ".join(waiting)
-    second = ""
+    details = []
     if current and measuring and measuring["number"] != current["number"]:
-        second = f"Meanwhile measuring {_describe(measuring)[0].lower()}{_describe(measuring)[1:]}"
-    return "running", _describe(row, expected_projections), second
+        details.append(f"Now measuring: {_describe(measuring)}")
+    if tomogram_of:
+        details.append(f"Tomogram of {tomogram_of:.0f} projection{'s' if tomogram_of > 1 else ''}")
+    return "running", _describe(row, expected_projections), " · ".join(details)
 
 
 def _describe(row: Mapping[str, Any] | None, of: int | None = None) -> str:
@@ -117,9 +122,10 @@ def _describe(row: Mapping[str, Any] | None, of: int | None = None) -> str:
     if row["angle_deg"] is not None:
         place += f" at {row['angle_deg']:.1f}°"
     facts = []
-    if row["frames"] is not None:
+    frames = row["frames"] if row["frames"] is not None else row["frames_measured"]
+    if frames is not None:
         total = row["frames_expected"]
-        facts.append(f"{row['frames']} of {total} frames" if total else f"{row['frames']} frames")
+        facts.append(f"{frames} of {total} frames" if total else f"{frames} frames")
     if row["error"] is not None:
         facts.append(f"error {row['error']:.3g}")
     return f"{place}: {', '.join(facts)}" if facts else place

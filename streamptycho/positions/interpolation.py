@@ -180,7 +180,7 @@ def _nearest(time_s: Array, row_time_s: Array) -> Array:
 
 def _cosine(first: Array, second: Array) -> Array:
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return np.einsum("ij,ij->i", first, second) / np.where(lengths > 0, lengths, 1.0)
+    return np.asarray(np.einsum("ij,ij->i", first, second) / np.where(lengths > 0, lengths, 1.0))
 
 
 def _change(first: Array, second: Array) -> Array:

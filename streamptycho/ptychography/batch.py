@@ -69,7 +69,7 @@ def reconstruct(
     device: Literal["cpu", "gpu"] = "cpu",
     seed: int = 0,
     object_step: float = 0.9,
-    probe_step: float = 0.9,
+    probe_step: float = 0.3,
     probe_delay_sweeps: int = 2,
     probe_start: ProbeConfig | None = None,
     margin_px: int = 16,

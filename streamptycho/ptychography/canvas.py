@@ -109,9 +109,7 @@ class Canvas:
         self._array = self._backend.xp.ones(tuple(int(v) for v in high - low), np.complex64)
 
 
-def coverage(
-    corners: Array, intensity: Any, origin: tuple[int, int], shape: tuple[int, int], backend: Backend
-) -> Any:
+def coverage(corners: Array, intensity: Any, origin: tuple[int, int], shape: tuple[int, int], backend: Backend) -> Any:
     """Return the summed probe intensity on every object pixel, `shape` float32.
 
     Parameters

@@ -32,6 +32,7 @@ from streamptycho.ptychography.split import split_resolution_m
 from streamptycho.ptychography.update import ProbeUpdater
 
 _SYNCHRONISE_EVERY = 32
+_FRAMES_FOR_A_GUESS = 32
 
 
 class EpieEngine:
@@ -84,6 +85,7 @@ class EpieEngine:
         if not (self._config.carry_probe and same_size):
             self._updater = None
         self._start = start
+        self._guessed_from = 0
         self._n = n
         self._pixel_m = start.geometry.object_pixel_m
         self._store = FrameStore(self._backend, start.geometry.shape)
@@ -121,7 +123,9 @@ class EpieEngine:
         good, lost = self._store.usable(batch, use_turnaround=self._config.use_turnaround)
         if good.any():
             centre_px = batch.xy_m[:, ::-1] / self._pixel_m
-            near = good & (np.abs(np.where(np.isfinite(centre_px), centre_px, np.inf)) < LARGEST_POSITION_PX).all(axis=1)
+            near = good & (np.abs(np.where(np.isfinite(centre_px), centre_px, np.inf)) < LARGEST_POSITION_PX).all(
+                axis=1
+            )
             whole = np.rint(np.where(near[:, None], centre_px, 0)).astype(np.int64)
             corners = whole - self._n // 2
             near[near] = self._canvas.fitting(corners[near])
@@ -246,14 +250,19 @@ class EpieEngine:
         return self._start
 
     def _with_probe(self) -> ProbeUpdater:
-        if self._updater is None:
+        """Return the updater. While frames are few, the probe is guessed anew whenever twice as many are there.
+
+        The mean modulus of a handful of frames still shows the sample.
+        """
+        enough = min(self.frames, _FRAMES_FOR_A_GUESS)
+        if self._updater is None or 0 < 2 * self._guessed_from <= enough:
             start = self._started()
-            totals = self._store.totals[:SAMPLE_FRAMES]
             if self._given_probe is not None:
-                probe = scaled_to(self._given_probe, float(np.mean(totals)))
+                probe = scaled_to(self._given_probe, float(np.mean(self._store.totals[:SAMPLE_FRAMES])))
             else:
                 sample = self._store.sample(SAMPLE_FRAMES)
                 probe = probe_from_data(sample, start.geometry, self._config.probe, self._backend)
+                self._guessed_from = self.frames
             self._updater = ProbeUpdater(with_modes(probe, self._config.modes), self._backend)
         return self._updater
 

@@ -123,9 +123,7 @@ class FrameStore:
 
 def anomalies(lost: Counter[Reason], detail: str = "") -> list[Anomaly]:
     """Return one anomaly for every reason that was counted."""
-    return [
-        Anomaly(source="reconstruct", reason=reason, count=count, detail=detail) for reason, count in lost.items()
-    ]
+    return [Anomaly(source="reconstruct", reason=reason, count=count, detail=detail) for reason, count in lost.items()]
 
 
 def _storable(counts: Array) -> Array:

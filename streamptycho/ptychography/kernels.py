@@ -61,13 +61,15 @@ class ArrayKernels:
         """See `Kernels`."""
         xp, modulus, missing = self._xp, self._modulus, self._missing
         xp.sqrt(self._summed_power(waves), out=modulus)
+        missing[...] = counts
         if has_gaps:
             valid = measured(counts, xp)
-            xp.sqrt(xp.where(valid, counts, 0), out=missing, casting="same_kind")
+            missing *= valid
+            xp.sqrt(missing, out=missing)
             missing -= modulus
             missing *= valid
         else:
-            xp.sqrt(counts, out=missing, casting="same_kind")
+            xp.sqrt(missing, out=missing)
             missing -= modulus
         residual = xp.vdot(missing, missing)
         xp.maximum(modulus, _TINY, out=modulus)

@@ -14,8 +14,8 @@ from streamptycho.messages import Array
 from streamptycho.ptychography.frames import measured
 
 SAMPLE_FRAMES = 128
-_SIDE_MODE_POWER = 0.05
-_SUPPORT_ITERATIONS = 10
+_SIDE_MODE_POWER = 0.1
+_SUPPORT_ROUNDS = 10
 
 
 class ProbeError(ValueError):
@@ -133,33 +133,40 @@ def orthogonal_modes(probe: Array) -> Array:
 def probe_from_data(frames: Any, geometry: Geometry, config: ProbeConfig, backend: Backend) -> Array:
     """Return a first probe, (1, n, n) complex64, from frames (K, n, n) with zero frequency at [0, 0].
 
-    A disc of `diameter_m`, curved by `defocus_m`, takes the mean modulus of the data in the far field; a few rounds
-    between the two constraints make them agree. Without a diameter, that of the exit waves is estimated from how far
-    the autocorrelation of the scattering, the Fourier transform of the counts, reaches.
+    Its far field has the mean modulus of the data. With `defocus_m` it is the wave of that modulus in the pupil, which
+    comes to a focus `defocus_m` upstream of the sample. With `diameter_m` a few rounds between the far field and a disc
+    of that diameter at the sample make both agree. Without either, the disc has the diameter that the exit waves seem
+    to have (see `_estimated_diameter_px`).
     """
     counts = backend.to_host(frames)
     valid = measured(counts)
     intensity = np.where(valid, counts, 0).astype(np.float64)
     mean = intensity.sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
     modulus = np.sqrt(mean)
-    n = geometry.shape[0]
-    diameter_px = (
-        config.diameter_m / geometry.object_pixel_m if config.diameter_m else _estimated_diameter_px(intensity)
-    )
-    radius_px = np.clip(diameter_px, 3.0, 0.9 * n) / 2
+    n, pixel_m = geometry.shape[0], geometry.object_pixel_m
+    probe: Array
+    disc: Array | None = None
+    if config.diameter_m is not None:
+        disc = _disc(n, config.diameter_m / pixel_m)
+    elif not config.defocus_m:
+        disc = _disc(n, _estimated_diameter_px(intensity))
+    if disc is not None and not config.defocus_m:
+        probe = disc.astype(np.complex128)
+    else:
+        square = np.fft.fftfreq(n, pixel_m) ** 2
+        phase = np.pi * geometry.wavelength_m * config.defocus_m * (square[:, None] + square[None, :])
+        probe = np.fft.fftshift(np.fft.ifft2(modulus * np.exp(-1j * phase), norm="ortho"))
+    if disc is not None:
+        for _ in range(_SUPPORT_ROUNDS):
+            field = np.fft.fft2(probe * disc, norm="ortho")
+            probe = np.fft.ifft2(modulus * field / np.maximum(np.abs(field), 1e-30), norm="ortho")
+    return scaled_to(probe[None], float(mean.sum()))
+
+
+def _disc(n: int, diameter_px: float) -> Array:
     axis = np.arange(n) - n // 2
-    distance_px = np.hypot(axis[:, None], axis[None, :])
-    disc = np.clip(radius_px - distance_px + 0.5, 0, 1)
-    curvature = np.zeros_like(distance_px)
-    if config.defocus_m:
-        curvature = np.pi * (distance_px * geometry.object_pixel_m) ** 2 / (geometry.wavelength_m * config.defocus_m)
-    probe = disc * np.exp(1j * curvature)
-    for _ in range(_SUPPORT_ITERATIONS):
-        field = np.fft.fft2(probe, norm="ortho")
-        field *= modulus / np.maximum(np.abs(field), 1e-30)
-        image = np.fft.ifft2(field, norm="ortho")
-        probe = image * disc
-    return scaled_to(probe[None] if np.any(probe) else disc[None] + 0j, float(mean.sum()))
+    radius_px = np.clip(diameter_px, 3.0, 0.9 * n) / 2
+    return np.asarray(np.clip(radius_px - np.hypot(axis[:, None], axis[None, :]) + 0.5, 0, 1))
 
 
 def _estimated_diameter_px(intensity: Array) -> float:
@@ -179,5 +186,5 @@ def _estimated_diameter_px(intensity: Array) -> float:
     weight = np.maximum(spread - 2 * noise, 0)
     weight[0, 0] = 0
     if weight.sum() <= 0:
-        return n / 4
+        return float(n / 4)
     return float(2 * np.sqrt((weight * square).sum() / weight.sum()))

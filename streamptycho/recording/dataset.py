@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamptycho.config import Orientation
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Array
 
@@ -91,15 +90,6 @@ def to_counts(data: Array, mask: Array | None = None, photons_per_unit: float | 
     counts: Array = values.astype(dtype)
     counts[absent] = np.iinfo(dtype).max
     return counts
-
-
-def orient(xy_m: Array, orientation: Orientation) -> Array:
-    """Return positions (N, 2) after one of the eight swaps and flips: swap first, then flip."""
-    x, y = xy_m[:, 0], xy_m[:, 1]
-    if orientation.startswith("swap_xy"):
-        x, y = y, x
-    flips = orientation.removeprefix("swap_xy").lstrip("_")
-    return np.stack([-x if flips in ("flip_x", "flip_xy") else x, -y if flips in ("flip_y", "flip_xy") else y], axis=-1)
 
 
 def central_geometry(shape: tuple[int, int], energy_ev: float, distance_m: float, detector_pixel_m: float) -> Geometry:

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamptycho import config, detectors
 from streamptycho.config import Config, Orientation
-from streamptycho.messages import RawRecord
+from streamptycho.messages import Array, RawRecord
 from streamptycho.positions import encode_pandabox
 from streamptycho.recording.dataset import Dataset
 from streamptycho.recording.stream_log import StreamLogWriter
@@ -18,7 +18,8 @@ from streamptycho.recording.stream_log import StreamLogWriter
 DEFAULT_EPOCH_S = 1_700_000_000.0
 _X, _Y, _TIME = "INENC1.VAL", "INENC2.VAL", "PCAP.TS_START"
 _TRAVEL_S = 1e-3
-_ROWS_PER_S = 10.0
+_CONNECTED_BEFORE_S = 0.1
+_POSITION_MESSAGES_PER_S = 10.0
 
 Progress = Callable[[int, int], None]
 
@@ -145,7 +146,7 @@ def _records(
     )
 
     def received(time_s: float) -> int:
-        return round((epoch_s + time_s + _TRAVEL_S) * 1e9)
+        return round(epoch_s * 1e9) + round((time_s + _TRAVEL_S) * 1e9)
 
     def positions(time_s: float, data: bytes) -> RawRecord:
         return RawRecord(source="positions", kind="data", sequence=0, received_ns=received(time_s), parts=(data,))
@@ -156,17 +157,15 @@ def _records(
                 source="detector", kind="data", sequence=0, received_ns=received(time_s), parts=tuple(parts)
             )
 
-    arming_s = -0.1
-    yield (
-        0,
-        RawRecord(source="positions", kind="connected", sequence=0, received_ns=received(arming_s)),
-    )
-    yield 0, positions(arming_s, b"OK\n")
-    yield 0, positions(arming_s, panda.header(arm_epoch_s=epoch_s))
+    connected_ns = received(-_CONNECTED_BEFORE_S)
+    yield 0, RawRecord(source="detector", kind="connected", sequence=0, received_ns=connected_ns)
+    yield 0, RawRecord(source="positions", kind="connected", sequence=0, received_ns=connected_ns)
+    yield 0, positions(-_CONNECTED_BEFORE_S, b"OK\n")
+    yield 0, positions(0.0, panda.header(arm_epoch_s=epoch_s))
     labels = {"scan_id": scan_id, "projection": 0, "angle_deg": 0.0}
-    for record in frames(arming_s, detector.start(series=1, n_frames=total, epoch_s=epoch_s, labels=labels)):
+    for record in frames(0.0, detector.start(series=1, n_frames=total, epoch_s=epoch_s, labels=labels)):
         yield 0, record
-    rows = max(1, round(rate_hz / _ROWS_PER_S))
+    rows = max(1, round(rate_hz / _POSITION_MESSAGES_PER_S))
     for begin in range(0, total, rows):
         end = min(begin + rows, total)
         for index in range(begin, end):
@@ -177,7 +176,7 @@ def _records(
             for record in frames(stop_s, messages):
                 yield index + 1, record
         xy_um = dataset.xy_m[begin:end] * 1e6
-        columns = {f"{_X}.Mean": xy_um[:, 0], f"{_Y}.Mean": xy_um[:, 1]}
+        columns: dict[str, Array] = {f"{_X}.Mean": xy_um[:, 0], f"{_Y}.Mean": xy_um[:, 1]}
         columns[f"{_TIME}.Value"] = np.arange(begin, end) * period_s
         yield end, positions(end * period_s, panda.rows(columns))
     last_s = total * period_s

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from streamptycho.geometry import PLANCK_TIMES_C_EV_M, GeometryError
 from streamptycho.messages import Array
+from streamptycho.positions.orientation import orient
 from streamptycho.recording import cxi
-from streamptycho.recording.dataset import Dataset, ImportDataError, central_geometry, orient, to_counts
+from streamptycho.recording.dataset import Dataset, ImportDataError, central_geometry, to_counts
 from streamptycho.recording.hdf5 import ResultError, list_datasets, open_for_reading
 from streamptycho.recording.layout import EV_PER_UNIT, METRES_PER_UNIT, ImportLayout
 from streamptycho.recording.npz import load_npz, mask_of_bad, probe_modes
@@ -31,7 +33,7 @@ _ENERGY_PATHS = (
 )
 
 
-def load_dataset(path: Path, layout: ImportLayout | None = None) -> Dataset:
+def load_dataset(path: Path, layout: ImportLayout | None = None, **options: Any) -> Dataset:
     """Return the measurement in a file.
 
     Parameters
@@ -40,6 +42,8 @@ def load_dataset(path: Path, layout: ImportLayout | None = None) -> Dataset:
         `.npz`, `.npz.bz2`, CXI 1.6, NXcxi_ptycho or another HDF5 file.
     layout
         What the file does not say itself.
+    options
+        Single fields of the layout, instead of those in `layout`.
 
     Raises
     ------
@@ -47,7 +51,11 @@ def load_dataset(path: Path, layout: ImportLayout | None = None) -> Dataset:
         If the file cannot be read or does not fit the layout; lists what is in the file.
     """
     path = Path(path)
-    layout = layout or ImportLayout()
+    try:
+        layout = ImportLayout(**{**(layout or ImportLayout()).model_dump(exclude_unset=True), **options})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ImportDataError(f"layout: {'; '.join(lines)}. Fields: {', '.join(ImportLayout.model_fields)}") from None
     if not path.exists():
         raise ImportDataError(f"there is no file {path}")
     try:
@@ -90,13 +98,13 @@ class _Hdf5Importer:
         probe = self._optional("probe_path", f"{cxi.DETECTOR}/probe")
         return Dataset(
             counts=to_counts(frames, bad, layout.photons_per_unit),
-            xy_m=orient(self._xy_m(geometry.object_pixel_m), layout.orientation),
+            xy_m=orient(self._xy_m(len(frames), geometry.object_pixel_m), layout.orientation),
             geometry=geometry,
             probe=None if probe is None else probe_modes(self._read(probe)),
             mask=bad,
         )
 
-    def _xy_m(self, object_pixel_m: float) -> Array:
+    def _xy_m(self, n_frames: int, object_pixel_m: float) -> Array:
         layout = self.layout
         if (layout.x_path is None) != (layout.y_path is None):
             raise ImportDataError("x_path and y_path belong together: give both, or positions_path")
@@ -105,7 +113,11 @@ class _Hdf5Importer:
             for name in (layout.x_path, layout.y_path):
                 item = self._at(name)
                 columns.append(self._read(item).reshape(-1) * self._position_unit_m(item, object_pixel_m))
-            columns = _raster(columns)
+            columns = _raster(columns, n_frames)
+            if len(columns[0]) != len(columns[1]):
+                raise ImportDataError(
+                    f"{self.path}: {len(columns[0])} x and {len(columns[1])} y positions do not fit {n_frames} frames"
+                )
             xy = np.stack(columns, axis=-1)
             return -xy if layout.positions_are == "sample" else xy
         item = self._find("positions_path", cxi.TRANSLATION_PATHS)
@@ -233,10 +245,10 @@ class _Hdf5Importer:
         return ImportDataError(f"{self.path} does not have {what}: give {option}. It has\n  {present}")
 
 
-def _raster(columns: list[Array]) -> list[Array]:
+def _raster(columns: list[Array], n_frames: int) -> list[Array]:
     """Return x and y of every point when a raster gives only the values of its axes, else what was given."""
     x, y = columns
-    if len(x) == len(y):
+    if len(x) == n_frames or len(x) * len(y) != n_frames:
         return columns
     grid_y, grid_x = np.meshgrid(y, x, indexing="ij")
     return [grid_x.reshape(-1), grid_y.reshape(-1)]

@@ -12,6 +12,7 @@ from typing import Self
 from streamptycho.messages import RawRecord
 from streamptycho.recording.log_format import (
     FILE_HEADER,
+    FILE_MAGIC,
     RECORD_MAGIC,
     DamagedRecordError,
     RecordHeader,
@@ -24,6 +25,15 @@ from streamptycho.recording.log_format import (
 _WINDOW_BYTES = 1 << 20
 _HEADER_WINDOW_BYTES = 1 << 13
 _MAX_CONFIGURATION_BYTES = 4 << 20
+
+
+def is_stream_log(path: Path) -> bool:
+    """Whether a file is a stream log, of whatever version."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(FILE_MAGIC)) == FILE_MAGIC
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,10 @@ class _Window:
 
     def forget(self) -> None:
         self._data = b""
+
+    def __del__(self) -> None:
+        if "file" in self.__dict__:
+            self.file.close()
 
     def size(self) -> int:
         return os.fstat(self.file.fileno()).st_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,9 @@ __all__ = [
     "ResultError",
     "Volume",
     "read_projection",
+    "read_slices",
     "read_volume",
+    "result_kind",
     "write_nxtomo",
     "write_projection",
     "write_volume",
@@ -161,6 +163,45 @@ def read_volume(path: Path) -> Volume:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ResultError(f"{path} is not a volume written by streamptycho: {error}") from None
+
+
+def read_slices(path: Path) -> VolumeUpdate:
+    """Return the orthoslices of a volume file, without reading the volume.
+
+    Raises
+    ------
+    ResultError
+        If it is another kind of file.
+    """
+    with open_for_reading(path) as file:
+        try:
+            entry = file["entry"]
+            process = entry["reconstruction"]
+            slices = {f"slice_{axis}": entry[f"slice_{axis}/slice_{axis}"][()] for axis in "zyx"}
+            return VolumeUpdate(
+                scan_id=str(entry["entry_identifier"].asstr()[()]),
+                voxel_m=float(process["voxel"][()]),
+                quantity=str(process["quantity"].asstr()[()]),
+                projections_used=int(process["projections_used"][()]),
+                resolution_m=read_number(process, "resolution"),
+                final=bool(process["final"][()]),
+                **slices,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"{path} is not a volume written by streamptycho: {error}") from None
+
+
+def result_kind(path: Path) -> Literal["projection", "volume"] | None:
+    """Return what a file of streamptycho holds, None when it is no such file."""
+    try:
+        with open_for_reading(path) as file:
+            if file.attrs.get("creator") != "streamptycho":
+                return None
+            if "entry/object/object" in file:
+                return "projection"
+            return "volume" if "entry/slice_z/slice_z" in file else None
+    except ResultError:
+        return None
 
 
 def write_nxtomo(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from streamptycho.messages import Array
-from streamptycho.recording.dataset import Dataset, ImportDataError, central_geometry, orient, to_counts
+from streamptycho.positions.orientation import orient
+from streamptycho.recording.dataset import Dataset, ImportDataError, central_geometry, to_counts
 from streamptycho.recording.layout import (
     DEFAULT_DETECTOR_PIXEL_M,
     DEFAULT_DISTANCE_M,
@@ -19,6 +20,8 @@ from streamptycho.recording.layout import (
     METRES_PER_UNIT,
     ImportLayout,
 )
+
+_PIECE_BYTES = 1 << 24
 
 
 def load_npz(path: Path, layout: ImportLayout) -> Dataset:
@@ -91,11 +94,7 @@ def _open(path: Path, max_bytes: int) -> Any:
     try:
         content: Any = path
         if path.suffix == ".bz2":
-            with bz2.open(path) as packed:
-                unpacked = packed.read(max_bytes + 1)
-            if len(unpacked) > max_bytes:
-                raise ImportDataError(f"{path} unpacks to more than max_bytes {max_bytes}")
-            content = io.BytesIO(unpacked)
+            content = _unpack(path, max_bytes)
         arrays = np.load(content, allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise ImportDataError(f"{path} holds one array: frames and positions are needed, in an npz file")
@@ -107,6 +106,17 @@ def _open(path: Path, max_bytes: int) -> Any:
         if isinstance(error, ImportDataError):
             raise
         raise ImportDataError(f"cannot read {path}: {error}") from None
+
+
+def _unpack(path: Path, max_bytes: int) -> io.BytesIO:
+    unpacked = io.BytesIO()
+    with bz2.open(path) as packed:
+        while piece := packed.read(_PIECE_BYTES):
+            unpacked.write(piece)
+            if unpacked.tell() > max_bytes:
+                raise ImportDataError(f"{path} unpacks to more than max_bytes {max_bytes}")
+    unpacked.seek(0)
+    return unpacked
 
 
 def _take(arrays: Any, name: str, path: Path) -> Array:

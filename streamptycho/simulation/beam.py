@@ -133,7 +133,7 @@ def _angles(window: Window) -> tuple[Array, Array]:
 def _propagator(distance_m: float, window: Window) -> Array:
     """Return the paraxial free-space propagator over the angles of the window."""
     rows, columns = _angles(window)
-    return np.exp(-1j * math.pi * distance_m / window.wavelength_m * (rows**2 + columns**2))
+    return np.asarray(np.exp(-1j * math.pi * distance_m / window.wavelength_m * (rows**2 + columns**2)))
 
 
 def _step(distance: Array, width: float) -> Array:

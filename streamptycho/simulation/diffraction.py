@@ -33,16 +33,17 @@ class Scatterer:
         self._frequency = frequency
 
     def intensities(self, xy_m: Array) -> Array:
-        """Return the mean photons per pixel at positions (N, 2) or (N, B, 2), averaged over B: (N, n, n) float32.
+        """Return the mean photons per detector pixel at positions (N, 2) or (N, B, 2), averaged over B.
 
-        Zero frequency is at [n // 2, n // 2]. The beam is placed between pixels by shifting it in Fourier space.
+        (N, m, m) float32, m detector pixels; zero frequency is at [m // 2, m // 2]. The beam is placed between object
+        pixels by shifting it in Fourier space.
         """
         positions = xy_m[:, None, :] if xy_m.ndim == 2 else xy_m
         total = np.zeros((len(positions), self._window.size_px, self._window.size_px), np.float32)
         for sample in range(positions.shape[1]):
             self._add(total, positions[:, sample])
         total /= positions.shape[1]
-        return np.asarray(scipy.fft.fftshift(total, axes=(-2, -1)))
+        return np.asarray(scipy.fft.fftshift(_integrated(total, self._window.oversampling), axes=(-2, -1)))
 
     def _add(self, total: Array, xy_m: Array) -> None:
         pixels = xy_m / self._window.pixel_m
@@ -90,7 +91,7 @@ class CountingDetector:
             self.mask = np.random.default_rng(seed).random(window.shape) < dead_pixels
 
     def expose(self, intensities: Array, rng: np.random.Generator) -> Array:
-        """Return counts (N, H, W) for mean photons (N, n, n); zero frequency goes to [H // 2, W // 2]."""
+        """Return counts (N, H, W) for mean photons (N, m, m); zero frequency goes to [H // 2, W // 2]."""
         counts = np.minimum(rng.poisson(intensities), self.saturation).astype(self.dtype)
         frames = self._fit(counts)
         if self.mask is not None:
@@ -98,7 +99,7 @@ class CountingDetector:
         return frames
 
     def _fit(self, counts: Array) -> Array:
-        size, (rows, columns) = self.window.size_px, self.window.shape
+        size, (rows, columns) = self.window.detector_px, self.window.shape
         if (rows, columns) == (size, size):
             return counts
         frames = np.zeros((len(counts), rows, columns), self.dtype)
@@ -107,3 +108,15 @@ class CountingDetector:
         y1, x1 = min(top + size, rows), min(left + size, columns)
         frames[:, y0:y1, x0:x1] = counts[:, y0 - top : y1 - top, x0 - left : x1 - left]
         return frames
+
+
+def _integrated(intensity: Array, samples: int) -> Array:
+    """Sum samples over the detector pixels around them, zero frequency at [0, 0]; samples on an edge are shared."""
+    if samples == 1:
+        return intensity
+    reach = samples // 2
+    weights = {k: np.float32(1.0) for k in range(-reach, reach + 1)}
+    if samples % 2 == 0:
+        weights[-reach] = weights[reach] = np.float32(0.5)
+    rows = np.sum([w * np.roll(intensity, -k, -2)[:, ::samples] for k, w in weights.items()], axis=0)
+    return np.asarray(np.sum([w * np.roll(rows, -k, -1)[:, :, ::samples] for k, w in weights.items()], axis=0))

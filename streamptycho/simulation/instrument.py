@@ -11,6 +11,8 @@ import numpy as np
 
 from streamptycho.config import Config, SimulationConfig
 from streamptycho.detectors import encoder
+from streamptycho.detectors.encode_stream1 import Stream1Encoder
+from streamptycho.detectors.encode_stream2 import Stream2Encoder
 from streamptycho.messages import Array, RawRecord
 from streamptycho.simulation.beam import make_probe
 from streamptycho.simulation.capture import Capture
@@ -66,6 +68,8 @@ class Instrument:
     ------
     SimulationError
         If the configured beam, sample or scan cannot be simulated.
+    UnknownPluginError
+        If streamptycho cannot send the configured detector protocol.
     """
 
     def __init__(self, config: Config) -> None:
@@ -79,6 +83,7 @@ class Instrument:
             self.window, self.simulation.dtype, self.simulation.dead_pixels, self.simulation.seed
         )
         self._capture = Capture(config.positions)
+        self._new_encoder()
         self._one_series = config.projections.cut_by != "series"
         self._one_acquisition = self._one_series or config.pairing.one_acquisition
         first = self.projection(0)
@@ -137,9 +142,9 @@ class Instrument:
             sequence, last_s = sequence + 1, due.time_s
         yield RawRecord(source="recorder", kind="end", sequence=sequence, received_ns=epoch_ns + round(last_s * 1e9))
 
-    def _detector_events(self, epoch_s: float) -> Iterator[_Due]:
+    def _new_encoder(self) -> Stream1Encoder | Stream2Encoder:
         simulation = self.simulation
-        messages = encoder(
+        return encoder(
             self.config.detector.protocol,
             shape=simulation.detector_shape,
             dtype=simulation.dtype,
@@ -152,6 +157,10 @@ class Instrument:
             exposure_s=simulation.exposure_fraction / simulation.rate_hz,
             period_s=1 / simulation.rate_hz,
         )
+
+    def _detector_events(self, epoch_s: float) -> Iterator[_Due]:
+        simulation = self.simulation
+        messages = self._new_encoder()
         rng = np.random.default_rng([simulation.faults.seed, 2])
         series_begin_s = 0.0
         for number in range(simulation.projections):

@@ -44,7 +44,7 @@ class Trajectory:
     def mean_xy_m(self, start_s: Array, stop_s: Array) -> Array:
         """Return the mean positions over intervals, (N, 2): what an encoder gated by the exposure captures."""
         shares = (np.arange(_MEAN_POINTS) + 0.5) / _MEAN_POINTS
-        return np.mean([self.true_xy_m(start_s + share * (stop_s - start_s)) for share in shares], axis=0)
+        return np.asarray(np.mean([self.true_xy_m(start_s + share * (stop_s - start_s)) for share in shares], axis=0))
 
     def exposure_xy_m(self, samples: int) -> Array:
         """Return positions within the exposures, (N, samples, 2): one at the centre, or spread evenly."""
@@ -130,8 +130,8 @@ def _step_points(config: TrajectoryConfig) -> Array:
     else:
         spacing = math.sqrt(config.step_x_m * config.step_y_m / math.pi)
         number = np.arange(math.ceil((reach / spacing) ** 2) + 1)
-        radius, azimuth = spacing * np.sqrt(number), _GOLDEN_ANGLE * number
-        points = np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth)], axis=-1)
+        radii, turns = spacing * np.sqrt(number), _GOLDEN_ANGLE * number
+        points = np.stack([radii * np.cos(turns), radii * np.sin(turns)], axis=-1)
     inside = (np.abs(points[:, 0]) <= config.width_m / 2) & (np.abs(points[:, 1]) <= config.height_m / 2)
     return points[inside]
 

@@ -15,14 +15,21 @@ MAX_WINDOW_PX = 256
 class Window:
     """Square of the sample plane whose discrete Fourier transform has the pitch of the detector.
 
-    Its edge is wavelength x distance / pitch for any number of pixels. A detector larger than `size_px` gets no
-    photons outside; a smaller or rectangular one is cut out of the middle.
+    Its edge is wavelength x distance / pitch for any number of pixels, times `oversampling` far-field samples per
+    detector pixel. A detector larger than the far field gets no photons outside; a smaller or rectangular one is cut
+    out of the middle.
     """
 
     size_px: int
     pixel_m: float
     wavelength_m: float
     shape: tuple[int, int]
+    oversampling: int = 1
+
+    @property
+    def detector_px(self) -> int:
+        """Width of the far field in detector pixels."""
+        return self.size_px // self.oversampling
 
     @property
     def max_angle_rad(self) -> float:
@@ -37,7 +44,8 @@ def window(simulation: SimulationConfig) -> Window:
     size += size % 2
     wavelength_m = wavelength_from_energy_m(simulation.energy_ev)
     pixel_m = wavelength_m * simulation.distance_m / (size * simulation.detector_pixel_m)
-    return Window(size, pixel_m, wavelength_m, (rows, columns))
+    samples = simulation.oversampling
+    return Window(size * samples, pixel_m, wavelength_m, (rows, columns), samples)
 
 
 def simulation_of(config: Config) -> SimulationConfig:
@@ -58,5 +66,6 @@ def reconstructed_pixel_m(config: Config) -> float:
     simulation = simulation_of(config)
     region = config.detector.region
     size = region.size_px or min(simulation.detector_shape)
+    size -= size % region.binning
     wavelength_m = wavelength_from_energy_m(simulation.energy_ev)
     return wavelength_m * simulation.distance_m / (size * simulation.detector_pixel_m)

@@ -13,8 +13,6 @@ from streamptycho.messages import (
     ObjectUpdate,
     ProjectionEnd,
     ProjectionStart,
-    Quality,
-    Reason,
     ScanEnd,
     ServiceStatus,
 )
@@ -124,18 +122,6 @@ class ReconstructStage:
     def _add(self, batch: DiffractionBatch) -> Iterator[Message]:
         if self._start is None or batch.projection != self._start.projection:
             return
-        usable = batch.quality != Quality.MISSING
-        if not self._config.use_turnaround:
-            usable &= batch.quality != Quality.TURNAROUND
-            self._here[Reason.TURNAROUND] += int((batch.quality == Quality.TURNAROUND).sum())
-        if not usable.all():
-            batch = replace(
-                batch,
-                index=batch.index[usable],
-                counts=batch.counts[usable],
-                xy_m=batch.xy_m[usable],
-                quality=batch.quality[usable],
-            )
         self._counters["frames"] += len(batch.index)
         for anomaly in self._engine.add(batch):
             self._here[anomaly.reason] += anomaly.count

@@ -256,8 +256,9 @@ def volume_writer(config: Config, folder: RunFolder, stage: TomographyStage) -> 
         if not isinstance(message, VolumeUpdate) or not message.final:
             return
         provenance = Provenance(configuration=configuration)
-        stack = stage.aggregator.projection_stack()
+        found = stage.aggregator.projection_stack()
+        stack = (found.angles_deg, found.phase_rad, found.shifts_px)
         write_volume(folder.volume, stage.aggregator.volume(), message, stack, provenance)
-        write_nxtomo(folder.nxtomo, stack, message, provenance)
+        write_nxtomo(folder.nxtomo, stack, pixel_m=message.voxel_m, name=config.scan_id)
 
     return write

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from streamptycho.config import TomographyConfig
 from streamptycho.messages import Message, ObjectUpdate, ScanEnd, ServiceStatus, VolumeUpdate
-from streamptycho.tomography import Aggregator, aggregator
+from streamptycho.tomography import AggregatorProtocol, aggregator
 
 
 class TomographyStage:
@@ -26,7 +26,7 @@ class TomographyStage:
     accepts = True
 
     def __init__(self, scan_id: str, config: TomographyConfig) -> None:
-        self.aggregator: Aggregator = aggregator(scan_id, config)
+        self.aggregator: AggregatorProtocol = aggregator(scan_id, config)
         self._counters: Counter[str] = Counter()
         self._anomalies: Counter[str] = Counter()
         self._text = "waiting for the first projection"

@@ -5,13 +5,14 @@ there, `backprojection` adds it to the volume, `aggregator` does all of it messa
 way to the final volume.
 """
 
-from streamptycho.tomography.aggregator import AGGREGATORS, Aggregator, AggregatorProtocol, ProjectionStack, aggregator
+from streamptycho.tomography.aggregator import AGGREGATORS, Aggregator, aggregator
 from streamptycho.tomography.backprojection import (
     IncrementalBackProjection,
     VolumeTooLargeError,
     filtered_back_projection,
 )
 from streamptycho.tomography.gridrec import TomopyMissingError, gridrec, tomopy_available
+from streamptycho.tomography.interface import AggregatorProtocol, ProjectionStack
 from streamptycho.tomography.phase import PhaseError, ProjectionPhase, projection_phase
 from streamptycho.tomography.refractive_index import delta_per_radian, electron_density_per_delta, quantity_per_radian
 from streamptycho.tomography.rotation_axis import RotationAxisError, rotation_axis_px

@@ -4,67 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from streamptycho.config import TomographyConfig
 from streamptycho.messages import Anomaly, Array, ObjectUpdate, Reason, VolumeUpdate
 from streamptycho.registry import Registry
-from streamptycho.tomography.backprojection import MAX_VOXELS, IncrementalBackProjection
+from streamptycho.tomography.backprojection import MAX_VOXELS, IncrementalBackProjection, VolumeTooLargeError
 from streamptycho.tomography.frame import Extent, Frame
-from streamptycho.tomography.half_volumes import half_volume_resolution_px
+from streamptycho.tomography.half_volumes import half_volume_resolution_m
+from streamptycho.tomography.interface import AggregatorProtocol, ProjectionStack
 from streamptycho.tomography.phase import PhaseError, projection_phase
-from streamptycho.tomography.placed_projection import PlacedProjection, mean_profile
+from streamptycho.tomography.placed_projection import PlacedProjection, mean_profile, realigned_shifts_px
 from streamptycho.tomography.refractive_index import quantity_per_radian
 
 PIXEL_TOLERANCE = 5e-4
 ENERGY_TOLERANCE = 5e-4
-REALIGN_ROUNDS = 3
 REALIGN_PX = 0.02
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ProjectionStack:
-    """The projections as they are in the volume, in order of their numbers.
-
-    `keys` (K,) int64 projection numbers, `angles_deg` (K,) float64, `phase_rad` (K, Z, X) float32 with air 0 and
-    matter negative, `magnitude` (K, Z, X) float32 with air 1, `shifts_px` (K, 2) float64 by which alignment moved
-    them (down, right) beyond their stage positions. Pixel (Z // 2, X // 2) is at `center_xy_m` of the stage before
-    alignment; column X // 2 is the rotation axis.
-    """
-
-    keys: Array
-    angles_deg: Array
-    phase_rad: Array
-    magnitude: Array
-    shifts_px: Array
-    pixel_m: float
-    center_xy_m: tuple[float, float]
-
-
-class AggregatorProtocol(Protocol):
-    """What a tomography plugin offers."""
-
-    def add(self, update: ObjectUpdate) -> list[Anomaly]:
-        """Take a projection, in place of an earlier one of the same number; say what is wrong with it, if anything."""
-
-    @property
-    def projections_used(self) -> int:
-        """How many projections are in the volume."""
-
-    def update(self, *, final: bool = False) -> VolumeUpdate | None:
-        """Return the orthoslices so far, None before the first projection."""
-
-    def volume(self) -> Array:
-        """Return the volume (Z, Y, X) float32 in the configured quantity."""
-
-    def projection_stack(self) -> ProjectionStack:
-        """Return the aligned projections."""
-
-    def resolution_m(self) -> float | None:
-        """Return the resolution of the volume, None when it cannot be told yet."""
 
 
 class Aggregator:
@@ -105,13 +61,8 @@ class Aggregator:
     def add(self, update: ObjectUpdate) -> list[Anomaly]:
         """Take a projection, in place of an earlier one of the same number.
 
-        One that cannot be used (another scan, no angle, another pixel or energy, not finite, hardly lit) is answered
-        by an `Anomaly` and leaves the volume as it was.
-
-        Raises
-        ------
-        VolumeTooLargeError
-            If the volume would be over the bound; what was there before stays.
+        One that cannot be used (another scan, no angle, another pixel or energy, not finite, hardly lit, far from
+        all others, or making the volume too large) is answered by an `Anomaly` and leaves the volume as it was.
         """
         fault = self._fault(update)
         if fault is not None:
@@ -128,7 +79,14 @@ class Aggregator:
                 f"{item.extent.x_m[1]:.6g} m: set positions.x.offset, or tomography.align: mass"
             )
             return [self._anomaly(update, Reason.OUT_OF_RANGE, text)]
-        self._take(update, item)
+        others = self._projections.keys() - {update.projection}
+        if others and self._frame is not None and not self._frame.touches(item.extent):
+            text = "it was taken elsewhere on the sample than all others"
+            return [self._anomaly(update, Reason.OUT_OF_RANGE, text)]
+        try:
+            self._take(update, item)
+        except VolumeTooLargeError as error:
+            return [self._anomaly(update, Reason.OUT_OF_RANGE, str(error))]
         return []
 
     def update(self, *, final: bool = False) -> VolumeUpdate | None:
@@ -180,7 +138,7 @@ class Aggregator:
         )
 
     def resolution_m(self) -> float | None:
-        """Return the 1/2-bit resolution by Fourier shell correlation of the volumes of even and odd angles.
+        """Return the half-period 1/2-bit resolution by Fourier shell correlation of the volumes of even and odd angles.
 
         Each half has half of the angles, so the figure is on the safe side. None with fewer than eight projections,
         or where the halves agree nowhere.
@@ -188,8 +146,7 @@ class Aggregator:
         if self._sums is None:
             return None
         by_angle = sorted(self._projections, key=lambda key: self._projections[key].angle_deg % 180.0)
-        found = half_volume_resolution_px(self._sums, by_angle)
-        return None if found is None else found * self._pixel_m
+        return half_volume_resolution_m(self._sums, by_angle, self._pixel_m)
 
     def _fault(self, update: ObjectUpdate) -> tuple[Reason, str] | None:
         if update.scan_id != self.scan_id:
@@ -221,7 +178,8 @@ class Aggregator:
     def _take(self, update: ObjectUpdate, item: PlacedProjection) -> None:
         key = update.projection
         others = {k: v for k, v in self._projections.items() if k != key}
-        if self._frame is None or not others or not self._frame.holds(item.extent):
+        free = {"across": self._config.width_px is None, "along": self._config.height_px is None}
+        if self._frame is None or not others or not self._frame.holds(item.extent, **free):
             self._start_afresh(update, {**others, key: item})
             return
         self._projections[key] = item
@@ -262,26 +220,10 @@ class Aggregator:
     def _realign(self) -> None:
         if self._config.align == "none" or self._frame is None or len(self._projections) < 3:
             return
-        before = {key: item.shift_px for key, item in self._projections.items()}
-        for _ in range(REALIGN_ROUNDS):
-            found = {}
-            for key, item in self._projections.items():
-                others = [other for number, other in self._projections.items() if number != key]
-                found[key] = item.best_shift_px(self._frame, mean_profile(others, self._frame))
-            # All may move together: the frame, and with it the operator's picture, stays where it is.
-            drift = float(np.mean([found[k][0] - self._projections[k].shift_px[0] for k in found]))
-            moved = 0.0
-            for key, (row, column) in found.items():
-                item = self._projections[key]
-                moved = max(moved, abs(row - drift - item.shift_px[0]))
-                item.shift_px = (row - drift, column)
-            if moved < REALIGN_PX:
-                break
-        for key, item in self._projections.items():
-            if math.dist(before[key], item.shift_px) > REALIGN_PX:
+        for key, shift_px in realigned_shifts_px(self._projections, self._frame).items():
+            if math.dist(shift_px, self._projections[key].shift_px) > REALIGN_PX:
+                self._projections[key].shift_px = shift_px
                 self._back_project(key)
-            else:
-                item.shift_px = before[key]
 
     def _back_project(self, key: int) -> None:
         assert self._sums is not None

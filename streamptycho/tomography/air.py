@@ -12,6 +12,8 @@ from streamptycho.messages import Array
 MARGIN_FRACTION = 0.08
 MIN_MARGIN_PX = 3
 MATTER_GROWTH_PX = 3
+SMOOTHING_PX = 5
+PLAUSIBLE_ABOVE = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,11 +32,21 @@ def fit_air(phase_rad: Array, inside: Array, air: Array | None = None) -> AirFit
     The search starts at the left and right margins of the area. Matter only lowers the phase, so a pixel far below
     the plane counts little and one above pulls it up: the plane rises to the upper envelope of the margins even
     where the sample reaches into them. Then the air grows inwards over everything connected that lies in the plane,
-    and the plane is fitted again. A given `air` is taken as it is.
+    and the plane is fitted again. If much of the phase is above that plane, one margin was all matter, and the other
+    one alone is tried. A given `air` is taken as it is.
     """
     if air is not None and np.count_nonzero(air & inside) >= 3:
         return _plane_through(phase_rad, air & inside, rounds=1)
-    margins = _margins(inside)
+    left, right = _margins(inside)
+    fit = _fit_from(phase_rad, inside, left | right)
+    if _share_above(phase_rad, inside, fit) < PLAUSIBLE_ABOVE:
+        return fit
+    candidates = [fit, _fit_from(phase_rad, inside, left), _fit_from(phase_rad, inside, right)]
+    area = np.count_nonzero(inside)
+    return max(candidates, key=lambda c: np.count_nonzero(c.air) / area - 2.0 * _share_above(phase_rad, inside, c))
+
+
+def _fit_from(phase_rad: Array, inside: Array, margins: Array) -> AirFit:
     fit = _plane_through(phase_rad, margins, rounds=14)
     for _ in range(2):
         grown = _grow(phase_rad - _evaluate(fit, phase_rad.shape), inside, margins)
@@ -44,18 +56,28 @@ def fit_air(phase_rad: Array, inside: Array, air: Array | None = None) -> AirFit
     return fit
 
 
-def _margins(inside: Array) -> Array:
+def _share_above(phase_rad: Array, inside: Array, fit: AirFit) -> float:
+    smooth = _smoothed(phase_rad - _evaluate(fit, phase_rad.shape), inside)
+    # Not the spread about the plane, which a wrong plane makes large.
+    return float(np.mean(smooth[inside] > max(_pixel_noise(phase_rad, inside), 0.1)))
+
+
+def _smoothed(values: Array, inside: Array) -> Array:
+    weight = scipy.ndimage.uniform_filter(inside.astype(np.float64), SMOOTHING_PX, mode="constant")
+    smooth = scipy.ndimage.uniform_filter(np.where(inside, values, 0.0), SMOOTHING_PX, mode="constant")
+    return np.where(inside, smooth / np.maximum(weight, 1e-9), 0.0)
+
+
+def _margins(inside: Array) -> tuple[Array, Array]:
     columns = np.count_nonzero(inside.any(axis=0))
     width = max(MIN_MARGIN_PX, round(MARGIN_FRACTION * columns))
     from_left = np.cumsum(inside, axis=1)
     from_right = np.cumsum(inside[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(inside & ((from_left <= width) | (from_right <= width)))
+    return np.asarray(inside & (from_left <= width)), np.asarray(inside & (from_right <= width))
 
 
 def _grow(residual: Array, inside: Array, margins: Array) -> Array:
-    weight = scipy.ndimage.uniform_filter(inside.astype(np.float64), 5, mode="constant")
-    smooth = scipy.ndimage.uniform_filter(np.where(inside, residual, 0.0), 5, mode="constant")
-    smooth = np.where(inside, smooth / np.maximum(weight, 1e-9), 0.0)
+    smooth = _smoothed(residual, inside)
     tolerance = max(3.0 * _spread(smooth[margins]), 0.005)
     matter = inside & (np.abs(smooth) > tolerance)
     matter = scipy.ndimage.binary_opening(matter, iterations=1)

@@ -49,13 +49,24 @@ class Frame:
         rows = height_px or 2 * (math.ceil(half_y - 1e-6) + MARGIN_PX)
         return cls((rows, columns), (x, y), pixel_m)
 
-    def holds(self, extent: Extent) -> bool:
-        """Whether the extent lies inside."""
+    def holds(self, extent: Extent, *, across: bool = True, along: bool = True) -> bool:
+        """Whether the extent lies inside, across the rotation axis and along it (False: does not matter)."""
+        here = self._extent()
+        inside_x = here.x_m[0] <= extent.x_m[0] and extent.x_m[1] <= here.x_m[1]
+        inside_y = here.y_m[0] <= extent.y_m[0] and extent.y_m[1] <= here.y_m[1]
+        return (inside_x or not across) and (inside_y or not along)
+
+    def touches(self, extent: Extent) -> bool:
+        """Whether any of the extent lies inside."""
+        here = self._extent()
+        overlap_x = here.x_m[0] <= extent.x_m[1] and extent.x_m[0] <= here.x_m[1]
+        return overlap_x and here.y_m[0] <= extent.y_m[1] and extent.y_m[0] <= here.y_m[1]
+
+    def _extent(self) -> Extent:
         rows, columns = self.shape
         (x0, y0), p = self.center_xy_m, self.pixel_m
         left, top = x0 - (columns // 2) * p, y0 - (rows // 2) * p
-        inside_x = extent.x_m[0] >= left and extent.x_m[1] <= left + (columns - 1) * p
-        return inside_x and extent.y_m[0] >= top and extent.y_m[1] <= top + (rows - 1) * p
+        return Extent((left, left + (columns - 1) * p), (top, top + (rows - 1) * p))
 
     def offset_px(self, origin_xy_m: Array) -> tuple[float, float]:
         """Return where (row, column) the first pixel of an array with that origin falls."""

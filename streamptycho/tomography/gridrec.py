@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-import scipy.ndimage
 
 from streamptycho.messages import Array
 from streamptycho.tomography.backprojection import filtered_back_projection
@@ -54,9 +54,8 @@ def gridrec(line_integrals: Array, angles_deg: Array, filter_name: FilterName = 
 
 
 def _gridrec_with(tomopy: ModuleType, line_integrals: Array, angles_deg: Array, filter_name: FilterName) -> Array:
-    turns, flipped = _orientation(tomopy)
-    volume = _recon(tomopy, line_integrals, angles_deg, filter_name)
-    volume = np.rot90(volume[..., ::-1] if flipped else volume, turns, axes=(1, 2))
+    turn = _axes(tomopy, even=line_integrals.shape[-1] % 2 == 0)
+    volume = turn.applied(_recon(tomopy, line_integrals, angles_deg, filter_name))
     return np.ascontiguousarray(volume, dtype=np.float32)
 
 
@@ -74,22 +73,36 @@ def _recon(tomopy: ModuleType, line_integrals: Array, angles_deg: Array, filter_
     )
 
 
-def _orientation(tomopy: ModuleType) -> tuple[int, bool]:
-    """Return quarter turns and mirroring between tomopy's axes and ours, from a lopsided sample that both get."""
-    size, angles = 33, np.arange(0.0, 180.0, 5.0)
-    x, y, width = np.array([7.0, -3.0]), np.array([2.0, 8.0]), 2.0
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How the axes of another library become ours: mirror x, quarter turns, then whole pixels down and right."""
+
+    flipped: bool
+    quarters: int
+    down: int
+    right: int
+
+    def applied(self, volume: Array) -> Array:
+        turned = np.rot90(volume[..., ::-1] if self.flipped else volume, self.quarters, axes=(-2, -1))
+        return np.roll(turned, (self.down, self.right), axis=(-2, -1))
+
+
+def _axes(tomopy: ModuleType, even: bool) -> _Turn:
+    """Return the turn that makes a lopsided sample the same in both; one pixel may come of mirroring an even side."""
+    size, angles = 32 if even else 33, np.arange(0.0, 180.0, 5.0)
+    x, y, width = np.array([7.0, -3.0]), np.array([2.0, 8.0]), 1.5
     theta = np.radians(angles)[:, None, None]
     s = np.arange(size) - size // 2
     rows = np.exp(-((s - x[:, None] * np.cos(theta) - y[:, None] * np.sin(theta)) ** 2) / (2 * width**2))
     sinogram = (rows * np.array([[1.0], [0.6]])).sum(axis=1)[:, None, :].repeat(2, axis=1)
-    ours = scipy.ndimage.gaussian_filter(filtered_back_projection(sinogram, angles)[0], 1.0)
-    theirs = scipy.ndimage.gaussian_filter(_recon(tomopy, sinogram, angles, "hamming")[0], 1.0)
+    ours = filtered_back_projection(sinogram, angles)[0]
+    theirs = _recon(tomopy, sinogram, angles, "hamming")[0]
 
-    def agreement(choice: tuple[int, bool]) -> float:
-        turned = np.rot90(theirs[:, ::-1] if choice[1] else theirs, choice[0])
-        return float(np.corrcoef(turned.ravel(), ours.ravel())[0, 1])
+    def agreement(turn: _Turn) -> float:
+        return float(np.corrcoef(turn.applied(theirs).ravel(), ours.ravel())[0, 1])
 
-    best = max(itertools.product(range(4), (False, True)), key=agreement)
+    steps = (0, -1, 1)
+    best = max(itertools.starmap(_Turn, itertools.product((False, True), range(4), steps, steps)), key=agreement)
     if not agreement(best) > 0.8:
         raise GridrecError(
             f"gridrec of tomopy {getattr(tomopy, '__version__', '?')} does not give back a known sample "

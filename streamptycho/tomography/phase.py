@@ -15,6 +15,7 @@ from streamptycho.tomography.air import AirFit, fit_air
 RELIABLE_COVERAGE = 0.4
 EDGE_PX = 4.0
 MIN_RELIABLE_PX = 16
+MIN_RELIABLE_EDGE_PX = 3
 
 
 class PhaseError(ValueError):
@@ -84,6 +85,10 @@ def projection_phase(
         )
     box = scipy.ndimage.find_objects(area.astype(np.uint8))[0]
     inside = area[box]
+    if min(inside.shape) < MIN_RELIABLE_EDGE_PX:
+        raise PhaseError(
+            f"the well lit area is only {inside.shape[0]} x {inside.shape[1]} pixels: wait for more frames"
+        )
     view = np.where(inside, projection[box], 0).astype(np.complex64)
     if not np.isfinite(view).all():
         raise PhaseError("the object is not finite in its reliable area: the reconstruction has diverged")

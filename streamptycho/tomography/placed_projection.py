@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from streamptycho.tomography.frame import Extent, Frame
 from streamptycho.tomography.phase import ProjectionPhase
 
 VALID_ROW = 0.5
+REALIGN_ROUNDS = 3
+SETTLED_PX = 0.02
 
 
 @dataclass(slots=True, eq=False)
@@ -98,3 +100,27 @@ def mean_profile(projections: Iterable[PlacedProjection], frame: Frame) -> tuple
             total += profile
             count += valid
     return total / np.maximum(count, 1), count > 0
+
+
+def realigned_shifts_px(projections: Mapping[int, PlacedProjection], frame: Frame) -> dict[int, tuple[float, float]]:
+    """Return the shifts (down, right) that align each projection with the mean of all others.
+
+    The mean of the shifts stays: all together may not move, so that the operator's picture does not jump.
+    """
+    shifts = {key: item.shift_px for key, item in projections.items() if item.center_px is not None}
+    for _ in range(REALIGN_ROUNDS):
+        profiles = {key: projections[key].profile_in(frame, down) for key, (down, _) in shifts.items()}
+        total = np.sum([profile for profile, _ in profiles.values()], axis=0)
+        count = np.sum([valid for _, valid in profiles.values()], axis=0)
+        found = {}
+        for key, (profile, valid) in profiles.items():
+            others = count - valid
+            reference = (total - profile) / np.maximum(others, 1), others > 0
+            found[key] = projections[key].best_shift_px(frame, reference)
+        drift = float(np.mean([found[key][0] - shifts[key][0] for key in found])) if found else 0.0
+        settled = {key: (down - drift, right) for key, (down, right) in found.items()}
+        moved = max((abs(settled[key][0] - shifts[key][0]) for key in settled), default=0.0)
+        shifts = settled
+        if moved < SETTLED_PX:
+            break
+    return shifts

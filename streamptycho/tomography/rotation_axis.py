@@ -45,8 +45,8 @@ def _mirror_axis_px(front: Array, back: Array) -> float:
     padded = scipy.fft.next_fast_len(2 * width, real=True)
 
     def spectrum(rows: Array) -> Array:
-        rows = rows - rows.mean(axis=-1, keepdims=True)
-        return np.asarray(scipy.fft.rfft(rows.astype(np.float64), n=padded, axis=-1))
+        # Slopes, because a background would favour the shift at which the borders of the view coincide.
+        return np.asarray(scipy.fft.rfft(np.diff(rows.astype(np.float64), axis=-1), n=padded, axis=-1))
 
     cross = (spectrum(front) * np.conj(spectrum(mirrored))).sum(axis=0)
     correlation = scipy.fft.irfft(cross, n=padded)

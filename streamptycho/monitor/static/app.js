@@ -1,0 +1,150 @@
+// The operator's page: what arrives from the pipeline goes into its panels.
+
+import { Link } from "./link.js";
+import { ColourTables, PictureView } from "./picture.js";
+import { ErrorView, PathView } from "./plots.js";
+import { ProjectionList, ServiceCards, showLosses } from "./tables.js";
+import { DASH, degrees, digits, known, length, rateName, seconds, whole } from "./words.js";
+
+const byId = (id) => document.getElementById(id);
+const body = document.body;
+
+function addFurniture(panel) {
+  const heading = panel.querySelector("h2");
+  for (const kind of ["label", "stale"]) {
+    const span = document.createElement("span");
+    span.className = kind;
+    heading.append(span);
+  }
+  const button = document.createElement("button");
+  button.className = "enlarge";
+  button.textContent = "⤢";
+  button.title = "Enlarge or put back (Esc)";
+  button.setAttribute("aria-label", `Enlarge ${heading.firstChild.textContent}`);
+  button.addEventListener("click", () => panel.classList.toggle("large"));
+  panel.append(button);
+}
+
+function figure(name, words, mood = "", caption = null) {
+  const box = byId(`figure-${name}`);
+  box.className = `figure ${mood}`;
+  box.querySelector("b").textContent = words;
+  if (caption) box.querySelector("span").textContent = caption;
+}
+
+// The rate at which frames enter: that of the first service that reports one with "frame" in its name.
+function frameRate(services) {
+  for (const service of services) {
+    for (const [key, value] of Object.entries(service.rates)) {
+      if (key.includes("frame")) return { service: service.service, value, unit: rateName(key)[1] };
+    }
+  }
+  return null;
+}
+
+function showFigures(state) {
+  const now = state.current ?? state.measuring;
+  const of = state.expected_projections;
+  figure("projection", now ? `${now.number}${of ? ` / ${of}` : ""}` : DASH, "", `projection at ${degrees(now?.angle_deg)}`);
+  const total = now?.frames_expected;
+  figure("frames", `${whole(now?.frames)}${known(total) ? ` / ${whole(total)}` : ""}`);
+  figure("error", digits(now?.error));
+  const volume = state.volume;
+  figure("resolution", length(now?.resolution_m), "", known(volume?.resolution_m) ? `resolution · 3-D ${length(volume.resolution_m)}` : "resolution");
+  const rate = frameRate(state.services);
+  figure("rate", rate ? `${digits(rate.value)} ${rate.unit}` : DASH, "", rate ? `frames, ${rate.service}` : "frame rate");
+  const lags = state.services.filter((s) => known(s.lag_s));
+  const worst = lags.reduce((a, b) => (a && a.lag_s >= b.lag_s ? a : b), null);
+  figure("lag", worst ? seconds(worst.lag_s) : DASH, "", worst && worst.lag_s > 0 ? `largest lag, ${worst.service}` : "largest lag");
+  const lost = state.losses.filter((l) => l.what === "frames lost").reduce((sum, l) => sum + l.count, 0);
+  figure("lost", state.services.length ? whole(lost) : DASH, lost > 0 ? "bad" : "");
+}
+
+function showHeadline(state) {
+  body.dataset.mood = state.mood;
+  byId("title").textContent = state.title;
+  document.title = `${state.headline} · ${state.title}`;
+  byId("scan").textContent = state.scan_id ?? DASH;
+  byId("headline").textContent = state.headline;
+  const complaints = state.complaints.map((c) => `${c.text}${c.count > 1 ? ` (${c.count}×)` : ""}`);
+  byId("second-line").textContent = [state.second_line, ...complaints].filter(Boolean).join(" · ");
+}
+
+const panelOf = (name) => byId(`panel-${name}`);
+let latest = null;
+let arrived = 0;
+
+function showAges() {
+  if (!latest) return;
+  const since = (performance.now() - arrived) / 1000;
+  for (const name of Object.keys(views)) {
+    const picture = latest.pictures[name];
+    const age = picture ? picture.age_s + since : 0;
+    const stale = !latest.over && age > latest.stale_after_s;
+    panelOf(name).querySelector(".stale").textContent = stale ? `${seconds(age)} old` : "";
+  }
+}
+
+document.querySelectorAll(".panel").forEach(addFurniture);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelectorAll(".large").forEach((panel) => panel.classList.remove("large"));
+});
+
+async function colourTables() {
+  for (;;) {
+    try {
+      const answer = await fetch("api/colours");
+      if (answer.ok) return new ColourTables(await answer.json());
+    } catch {
+      byId("headline").textContent = "The pipeline does not answer";
+    }
+    await new Promise((resume) => setTimeout(resume, 1000));
+  }
+}
+
+const tables = await colourTables();
+const views = { path: new PathView(panelOf("path")) };
+document.querySelectorAll("[data-picture]").forEach((panel) => {
+  views[panel.dataset.picture] = new PictureView(panel, tables);
+});
+const errors = new ErrorView(panelOf("errors"));
+const projections = new ProjectionList(byId("projections"));
+const services = new ServiceCards(byId("services"));
+
+new Link({
+  onState(state) {
+    if (state.errors) errors.show(state.errors);
+    if (state.projections) projections.replace(state.projections);
+    if (state.rates) services.setRates(state.rates);
+    for (const [name, view] of Object.entries(views)) {
+      if (!state.pictures[name] && view.header) {
+        view.clear();
+        panelOf(name).querySelector(".label").textContent = "";
+      }
+    }
+    latest = state;
+    arrived = performance.now();
+    showHeadline(state);
+    showFigures(state);
+    showLosses(byId("losses"), state.losses, state.services);
+    projections.show(state);
+    services.show(state.services);
+    showAges();
+  },
+  onPicture(header, payload) {
+    const view = views[header.name];
+    if (!view) return;
+    view.show(header, payload);
+    panelOf(header.name).querySelector(".label").textContent = header.label;
+  },
+  onChange(link) {
+    if (body.dataset.link === link) return;
+    body.dataset.link = link;
+    byId("link-text").textContent = link === "live" ? "live" : "no connection, trying again";
+    if (link === "gone") {
+      byId("headline").textContent = "The pipeline does not answer";
+      byId("second-line").textContent = "What is shown is the last that was known.";
+    }
+  },
+});
+setInterval(showAges, 1000);

@@ -1,0 +1,257 @@
+"""Where one projection ends and the next begins: at a series, after a count of frames, or at a new angle."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Protocol
+
+from streamptycho.config import ProjectionsConfig
+from streamptycho.geometry import Geometry
+from streamptycho.messages import Quality, Reason
+from streamptycho.pairing.accounting import ProjectionWriter
+from streamptycho.pairing.frames import REORDER_FRAMES, Resolved, Series
+
+
+class Cutter(Protocol):
+    """Distributes the frames of one series after the other over projections."""
+
+    def begin(self, series: Series, geometry: Geometry) -> None:
+        """Take up a series; the previous one was ended."""
+
+    def take(self, series: Series) -> None:
+        """Hand on the resolved frames of the series."""
+
+    def end(self, series: Series, reason: str) -> None:
+        """Account for the frames of the series that never came."""
+
+    def finish(self, reason: str) -> None:
+        """End what is still open: no series follows."""
+
+
+def cutter(config: ProjectionsConfig, writer: ProjectionWriter) -> Cutter:
+    """Return the cutter that the configuration asks for."""
+    if config.cut_by == "angle":
+        return AngleCutter(config.min_angle_step_deg, writer)
+    if config.cut_by == "count" and config.frames is not None:
+        return CountCutter(config.frames, writer)
+    return SeriesCutter(writer)
+
+
+class SeriesCutter:
+    """Every series is a projection."""
+
+    def __init__(self, writer: ProjectionWriter) -> None:
+        self.writer = writer
+
+    def begin(self, series: Series, geometry: Geometry) -> None:
+        """Start the projection of the series."""
+        self.writer.open(geometry, n_frames=series.start.n_frames, labels=series.start.labels)
+
+    def take(self, series: Series) -> None:
+        """Hand on all frames."""
+        self.writer.add(series.resolved)
+        series.resolved.clear()
+
+    def end(self, series: Series, reason: str) -> None:
+        """End the projection of the series."""
+        lost = series.take_explained(series.frames_sent - series.frames_received)
+        self.writer.close(lost, series.take_anomalies(), reason)
+
+    def finish(self, reason: str) -> None:
+        """Nothing is open between series."""
+
+
+class CountCutter:
+    """Every `frames` exposures of a series are a projection; a series begins a new one."""
+
+    def __init__(self, frames: int, writer: ProjectionWriter) -> None:
+        self.frames = frames
+        self.writer = writer
+        self._current = 0
+        self._done = 0
+        self._later = 0
+        self._held: dict[int, list[Resolved]] = {}
+        self._geometry: Geometry | None = None
+
+    def begin(self, series: Series, geometry: Geometry) -> None:
+        """Start the first projection of the series."""
+        self._geometry = geometry
+        self._current = self._later = 0
+        self._open(series)
+
+    def take(self, series: Series) -> None:
+        """Hand on the frames of the current projection and keep those of later ones."""
+        for item in series.resolved:
+            at = item.frame // self.frames
+            if at > self._current:
+                self._held.setdefault(at, []).append(item)
+                self._later += 1
+            elif at == self._current:
+                self._done += 1
+                self.writer.add([item])
+            else:
+                # The projection was ended without this frame and counted it as missing.
+                series.anomalies[Reason.LATE] += 1
+        series.resolved.clear()
+        while self._is_over(series):
+            self._close(series, "complete" if self._done == self._size(series) else "incomplete")
+            if not self._follows(series):
+                return
+            self._current += 1
+            self._open(series)
+
+    def end(self, series: Series, reason: str) -> None:
+        """End all projections of the series that are left."""
+        while self.writer.is_open:
+            self._close(series, reason)
+            if self._follows(series):
+                self._current += 1
+                self._open(series)
+        self._held.clear()
+
+    def finish(self, reason: str) -> None:
+        """Nothing is open between series."""
+
+    def _open(self, series: Series) -> None:
+        if self._geometry is None or self.writer.scan_ended:
+            return
+        n_frames = None if series.start.n_frames is None else self._size(series)
+        labels = {key: value for key, value in series.start.labels.items() if key == "angle_deg"}
+        if self.writer.config.angle_step_deg is not None:
+            labels = {}
+        self.writer.open(self._geometry, n_frames=n_frames, first_frame=self._current * self.frames, labels=labels)
+        items = self._held.pop(self._current, [])
+        self._later -= len(items)
+        self._done = len(items)
+        self.writer.add(items)
+
+    def _close(self, series: Series, reason: str) -> None:
+        lost = series.take_explained(max(self._size(series) - self._done, 0))
+        self.writer.close(lost, series.take_anomalies(), reason)
+
+    def _size(self, series: Series) -> int:
+        return min(self.frames, max(series.frames_sent - self._current * self.frames, 0))
+
+    def _follows(self, series: Series) -> bool:
+        return (self._current + 1) * self.frames < series.frames_sent
+
+    def _is_over(self, series: Series) -> bool:
+        if not self.writer.is_open:
+            return False
+        if self._done >= self.frames:
+            return self._follows(series)
+        begin = self._current * self.frames
+        waits = series.count_seen(begin, begin + self.frames) > self._done
+        return self._later >= REORDER_FRAMES and not waits
+
+
+class AngleCutter:
+    """A projection lasts as long as the measured angle stays within `step_deg` of its first frame's.
+
+    Frames taken while the angle moves stay with the projection before, marked as turn-around.
+    """
+
+    def __init__(self, step_deg: float, writer: ProjectionWriter) -> None:
+        self.step_deg = step_deg
+        self.writer = writer
+        self._geometry: Geometry | None = None
+        self._base = 0
+        self._next = 0
+        self._held: dict[int, Resolved] = {}
+        self._undecided: Resolved | None = None
+        self._first_angle_deg = math.nan
+        self._early: list[Resolved] = []
+        self._lost: Counter[Reason] = Counter()
+        self._anomalies: Counter[Reason] = Counter()
+        self._early_frame = 0
+
+    def begin(self, series: Series, geometry: Geometry) -> None:
+        """Go on with the projection of the series before, if the angle is the same."""
+        self._geometry = geometry
+        self._next = 0
+
+    def take(self, series: Series) -> None:
+        """Hand on frames in the order of their index."""
+        for item in series.resolved:
+            if item.frame < self._next:
+                series.anomalies[Reason.LATE] += 1
+            else:
+                self._held[item.frame] = item
+        series.resolved.clear()
+        while True:
+            while self._next in self._held:
+                following = self._held.pop(self._next)
+                self._next += 1
+                self._decide_before(following)
+                self._undecided = following._replace(frame=self._base + following.frame)
+            if len(self._held) <= REORDER_FRAMES or series.has_seen(self._next):
+                break
+            self._skip(series, min(self._held))
+        self._anomalies.update(series.take_anomalies())
+
+    def end(self, series: Series, reason: str) -> None:
+        """Account for what never came."""
+        while self._held:
+            self._skip(series, min(self._held))
+            self.take(series)
+        self._skip(series, series.frames_sent)
+        self._decide_before(None)
+        self._base += self._next
+
+    def finish(self, reason: str) -> None:
+        """End the last projection."""
+        if not self.writer.is_open and (self._early or self._lost):
+            self._open(math.nan, self._early_frame)
+        self._close(reason)
+
+    def _skip(self, series: Series, frame: int) -> None:
+        missing = frame - self._next
+        if missing <= 0:
+            return
+        self._decide_before(None)
+        if not self.writer.is_open and not self._early and not self._lost:
+            self._early_frame = self._base + self._next
+        self._lost.update(series.take_explained(missing))
+        self._next = frame
+
+    def _decide_before(self, following: Resolved | None) -> None:
+        """Decide on the frame before `following`: whether it has settled shows in the one after it."""
+        item, self._undecided = self._undecided, None
+        if item is None:
+            return
+        if not math.isfinite(item.angle_deg):
+            self._keep(item)
+        elif not self.writer.is_open:
+            self._open(item.angle_deg, self._early_frame if self._early or self._lost else item.frame)
+            self.writer.add([item])
+        elif not abs(item.angle_deg - self._first_angle_deg) > self.step_deg:
+            self.writer.add([item])
+        elif following is not None and abs(following.angle_deg - item.angle_deg) > self.step_deg / 2:
+            moving = item if item.dropped else item._replace(quality=int(Quality.TURNAROUND))
+            self.writer.add([moving], measures_angle=False)
+        else:
+            self._close("complete")
+            self._open(item.angle_deg, item.frame)
+            self.writer.add([item])
+
+    def _keep(self, item: Resolved) -> None:
+        if self.writer.is_open:
+            self.writer.add([item])
+            return
+        if not self._early and not self._lost:
+            self._early_frame = item.frame
+        self._early.append(item)
+
+    def _open(self, angle_deg: float, first_frame: int) -> None:
+        if self._geometry is None:
+            return
+        self._first_angle_deg = angle_deg
+        self.writer.open(self._geometry, n_frames=None, first_frame=first_frame)
+        self.writer.add(self._early)
+        self._early.clear()
+
+    def _close(self, reason: str) -> None:
+        lost, self._lost = self._lost, Counter()
+        anomalies, self._anomalies = self._anomalies, Counter()
+        self.writer.close(lost, anomalies, reason)

@@ -1,0 +1,176 @@
+"""Gives every series its acquisition, and its frames their positions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from streamptycho.config import PairingConfig
+from streamptycho.messages import Array
+from streamptycho.pairing.by_row import RowPositions
+from streamptycho.pairing.by_time import TimePositions
+from streamptycho.pairing.errors import ClockError
+from streamptycho.pairing.frames import Placed, Series
+from streamptycho.pairing.matching import Matcher
+from streamptycho.pairing.rows import Acquisition
+
+Positions = RowPositions | TimePositions | Literal["none"]
+
+
+class Placer:
+    """Keeps, for each open series, where its positions come from.
+
+    Parameters
+    ----------
+    config
+        How frames get their positions.
+    matcher
+        Who belongs together.
+    """
+
+    def __init__(self, config: PairingConfig, matcher: Matcher) -> None:
+        self.config = config
+        self.matcher = matcher
+        self._positions: dict[Series, Positions] = {}
+        self._users: dict[Acquisition, list[Series]] = {}
+        self._unbound: dict[Series, None] = {}
+        self._touched: dict[Series, None] = {}
+
+    def add_series(self, series: Series) -> None:
+        """Take note of a series that needs positions.
+
+        Raises
+        ------
+        ClockError
+            If absolute times are needed and it has none.
+        """
+        self.matcher.add_series(series)
+        self._unbound[series] = None
+
+    def bind(self) -> None:
+        """Give an acquisition to every series that has none and for which it is certain."""
+        if self.matcher.acquisitions:
+            for series in list(self._unbound):
+                self._bind(series, nothing_follows=False)
+
+    def bind_nearest(self) -> None:
+        """Give the nearest acquisition to series that wait for certainty, because nothing was armed for a while."""
+        for series in list(self._unbound):
+            if isinstance(self.matcher.find(series, nothing_follows=True), Acquisition):
+                self._bind(series, nothing_follows=True)
+
+    def bind_finally(self, series: Series) -> None:
+        """Decide on a series, because nothing will be armed any more."""
+        if series in self._unbound:
+            self._bind(series, nothing_follows=True)
+
+    def add_frames(self, series: Series, indices: list[int]) -> None:
+        """Take note of new frames of a series."""
+        positions = self._positions.get(series)
+        self._touched[series] = None
+        if isinstance(positions, RowPositions | TimePositions):
+            positions.add_frames(series.waiting, indices)
+
+    def add_rows(self, acquisition: Acquisition, rows: Array) -> None:
+        """Take note of new rows of an acquisition."""
+        for series in self._users.get(acquisition, ()):
+            positions = self._positions.get(series)
+            self._touched[series] = None
+            if isinstance(positions, RowPositions | TimePositions):
+                positions.add_rows(rows)
+
+    def end_rows(self, acquisition: Acquisition) -> None:
+        """Take note that no more rows of an acquisition come."""
+        acquisition.ended = True
+        self._touched.update(dict.fromkeys(self._users.get(acquisition, ())))
+
+    def place_touched(self) -> None:
+        """Resolve frames of the series for which something came."""
+        touched, self._touched = self._touched, {}
+        for series in touched:
+            self.place(series)
+
+    def order(self, acquisition: Acquisition) -> int:
+        """Bring rows in order of time if they are needed so; return how many had no usable time."""
+        return acquisition.order_by_time() if self.config.by == "time" else 0
+
+    def discard(self, series: Series, indices: list[int]) -> None:
+        """Forget frames that were given up."""
+        positions = self._positions.get(series)
+        if isinstance(positions, RowPositions | TimePositions):
+            positions.discard(indices)
+
+    def place(self, series: Series) -> None:
+        """Resolve the frames whose position is known by now, or known never to come."""
+        positions = self._positions.get(series)
+        if positions is None or not series.waiting:
+            return
+        if positions == "none":
+            series.resolve(Placed.missing(np.array(list(series.waiting), dtype=np.int64)))
+            return
+        if positions.acquisition.ended:
+            self.order(positions.acquisition)
+        series.resolve(positions.take())
+
+    def release(self, series: Series) -> None:
+        """Forget a series that was ended, and the rows that only it needed."""
+        positions = self._positions.pop(series, None)
+        self._unbound.pop(series, None)
+        self._touched.pop(series, None)
+        if isinstance(positions, RowPositions | TimePositions):
+            acquisition = positions.acquisition
+            self._users[acquisition].remove(series)
+            if not self.config.one_acquisition:
+                acquisition.forget()
+
+    def _bind(self, series: Series, nothing_follows: bool) -> None:
+        found = self.matcher.find(series, nothing_follows=nothing_follows)
+        if found == "undecided":
+            return
+        if found == "none":
+            self._positions[series] = "none"
+            self._unbound.pop(series, None)
+            self._touched[series] = None
+            return
+        positions = (
+            self._by_row(series, found) if self.config.by == "row" else self._by_time(series, found, nothing_follows)
+        )
+        if positions is None:
+            return
+        self._positions[series] = positions
+        self._unbound.pop(series, None)
+        self._touched[series] = None
+        self._users.setdefault(found, []).append(series)
+        positions.add_frames(series.waiting, list(series.waiting))
+
+    def _by_row(self, series: Series, acquisition: Acquisition) -> RowPositions | None:
+        if not self.config.one_acquisition:
+            return RowPositions(acquisition, 0)
+        before = self.matcher.series[: series.order]
+        if any(s.start.n_frames is None and not s.closed for s in before):
+            return None
+        return RowPositions(acquisition, sum(s.frames_sent for s in before))
+
+    def _by_time(self, series: Series, acquisition: Acquisition, nothing_follows: bool) -> TimePositions | None:
+        apart_s = self._apart_s(series, acquisition)
+        if self.config.clock_offset_s != "measured":
+            return TimePositions(acquisition, apart_s + self.config.clock_offset_s, self.config)
+        if acquisition.clock_offset_s is None:
+            row_time_s = acquisition.timed()[0]
+            first_middle_s = series.middle_of_first_s(certain=series.ended_ns is not None or nothing_follows)
+            if not len(row_time_s) or first_middle_s is None:
+                return None
+            acquisition.clock_offset_s = float(row_time_s[0]) - first_middle_s - apart_s
+        return TimePositions(acquisition, apart_s + acquisition.clock_offset_s, self.config)
+
+    def _apart_s(self, series: Series, acquisition: Acquisition) -> float:
+        """Return how much later than the acquisition the series was armed, 0 where that is unknown."""
+        if series.start.epoch_s is not None and acquisition.epoch_s is not None:
+            return series.start.epoch_s - acquisition.epoch_s
+        if self.config.one_acquisition and series.order > 0:
+            raise ClockError(
+                "one acquisition for many series is paired by absolute time, and one side has none: "
+                "pair by row, or arm the position source for every series"
+            )
+        return 0.0

@@ -1,0 +1,119 @@
+"""Parts of pictures: images with a scale bar, complex fields as colour, contrast that ignores outliers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from skimage.color import lab2rgb
+
+from streamptycho.messages import Array
+
+BACKGROUND = "#d8dadd"
+_BAR_FRACTION = 0.22
+_PREFIXES = ((1e-3, "mm"), (1e-6, "µm"), (1e-9, "nm"))
+
+
+def format_length(length_m: float) -> str:
+    """Return a length with a fitting unit and three digits."""
+    unit_m, unit = next((p for p in _PREFIXES if length_m >= p[0]), _PREFIXES[-1])
+    return f"{length_m / unit_m:.3g} {unit}"
+
+
+def scale_bar_length_m(width_m: float) -> float:
+    """Return the largest of 1, 2, 5 x 10^k metres that is at most about a fifth of a width."""
+    wanted = width_m * _BAR_FRACTION
+    decade = 10.0 ** math.floor(math.log10(wanted))
+    return next(step for step in (5 * decade, 2 * decade, decade) if step <= wanted)
+
+
+def contrast(image: Array, inside: Array | None = None, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+    """Return the limits between which a picture is shown: percentiles of the finite values, where `inside` is True."""
+    values = image[np.isfinite(image) if inside is None else np.isfinite(image) & inside]
+    if not values.size:
+        return 0.0, 1.0
+    bottom, top = (float(v) for v in np.percentile(values, (low, high)))
+    return (bottom, top) if top > bottom else (bottom - 0.5, bottom + 0.5)
+
+
+def colour_of(field: Array) -> Array:
+    """Return a complex field (H, W) as RGB (H, W, 3): brightness is the modulus, hue the phase.
+
+    Hues have equal lightness, so that no phase looks stronger than another.
+    """
+    modulus = np.abs(field)
+    top = float(np.percentile(modulus, 99.8)) if modulus.size else 0.0
+    strength = np.clip(modulus / top, 0.0, 1.0) if top > 0 else np.zeros(field.shape)
+    phase = np.angle(field)
+    lab = np.stack([74 * strength, 42 * strength * np.cos(phase), 42 * strength * np.sin(phase)], axis=-1)
+    return np.asarray(np.clip(lab2rgb(lab.astype(np.float64)), 0, 1))
+
+
+def colour_wheel(axes: Axes) -> None:
+    """Draw the legend of `colour_of` into the lower right corner of a picture."""
+    inset = axes.inset_axes((0.80, 0.02, 0.18, 0.18))
+    y, x = np.mgrid[1:-1:64j, -1:1:64j]
+    radius = np.hypot(x, y)
+    wheel = colour_of(np.where(radius <= 1, radius * np.exp(1j * np.arctan2(y, x)), 0))
+    inset.imshow(np.dstack([wheel, radius <= 1]), interpolation="bilinear")
+    inset.set_axis_off()
+
+
+def show_image(
+    axes: Axes,
+    image: Array,
+    pixel_m: float,
+    *,
+    title: str,
+    cmap: str = "gray",
+    limits: tuple[float, float] | None = None,
+    unit: str | None = None,
+) -> Any:
+    """Draw an image with a scale bar and, when `unit` is given, a colour bar. Values that are NaN stay empty."""
+    axes.set_facecolor(BACKGROUND)
+    low, high = limits if limits is not None else (None, None)
+    drawn = axes.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    add_scale_bar(axes, image.shape[:2], pixel_m)
+    if unit is not None and axes.figure is not None:
+        bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02)
+        bar.set_label(unit, fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+    return drawn
+
+
+def add_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_m: float) -> None:
+    """Draw a bar of a round length into the lower left corner of an image."""
+    height, width = shape
+    length_m = scale_bar_length_m(width * pixel_m)
+    x, y = 0.04 * width, height - 0.05 * height
+    outline = [withStroke(linewidth=6.5, foreground="black", alpha=0.8)]
+    axes.plot(
+        [x, x + length_m / pixel_m],
+        [y, y],
+        color="white",
+        linewidth=3,
+        solid_capstyle="butt",
+        path_effects=outline,
+        scalex=False,
+        scaley=False,
+    )
+    axes.text(
+        x,
+        y - 0.02 * height,
+        format_length(length_m),
+        color="white",
+        fontsize=9,
+        fontweight="bold",
+        ha="left",
+        va="bottom",
+        path_effects=[withStroke(linewidth=3, foreground="black", alpha=0.8)],
+    )

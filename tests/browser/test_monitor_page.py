@@ -1,0 +1,239 @@
+"""The operator's page in a real browser."""
+
+import shutil
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from streamptycho.config import MonitorConfig
+from streamptycho.messages import FramePreview, ObjectUpdate, ServiceStatus
+from streamptycho.monitor import MonitorServer, Store
+from tests.browser import synthetic_messages as made_up
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PICTURES = ("frame", "path", "phase", "amplitude", "probe", "slice_z", "slice_y", "slice_x")
+COUNT_COLOURS = """name => {
+  const canvas = document.getElementById(`canvas-${name}`);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return new Set(new Uint32Array(data.buffer)).size;
+}"""
+FINGERPRINT = """name => {
+  const canvas = document.getElementById(`canvas-${name}`);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let sum = 0;
+  for (const value of new Uint32Array(data.buffer)) sum = (sum * 31 + value) >>> 0;
+  return sum;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(expected_projections=31)
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[MonitorServer]:
+    running = MonitorServer(store, MonitorConfig(port=0, pictures_per_s=20), "I13-1")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator[object]:
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    tab.set_default_timeout(20_000)
+    problems: list[str] = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    tab.problems = problems
+    tab.goto(server.start())
+    tab.wait_for_selector("body[data-link=live]")
+    yield tab
+    tab.close()
+
+
+def feed(store: Store, messages: list) -> None:
+    for message in messages:
+        store.handle(message)
+
+
+def wait_painted(page, name: str, least: int) -> None:
+    page.wait_for_function(f"[name, least] => ({COUNT_COLOURS})(name) > least", arg=[name, least])
+
+
+def test_nothing_known_is_shown_as_unknown(page) -> None:
+    assert page.inner_text("#headline") == "Waiting for the pipeline"
+    for name in ("projection", "frames", "error", "resolution", "rate", "lag", "lost"):
+        assert page.inner_text(f"#figure-{name} b") == "—"
+    assert page.problems == []
+
+
+def test_everything_is_on_the_page(page, store) -> None:
+    feed(store, made_up.scan())
+    page.wait_for_function("document.getElementById('headline').textContent.startsWith('Projection 12')")
+    assert page.inner_text("#headline") == "Projection 12 of 31 at 63.9°: 182 of 252 frames, error 0.033"
+    assert page.inner_text("#title") == "I13-1"
+    assert page.inner_text("#scan") == "i13-1_0042"
+    assert page.inner_text("#figure-frames b") == "182 / 252"
+    assert page.inner_text("#figure-resolution b") == "62 nm"
+    assert page.inner_text("#figure-lost b") == "3"
+    assert "detector never sent" in page.inner_text("#losses")
+    assert page.locator("#projections tr").count() == 12
+    assert page.locator("#projections tr").first.inner_text().split()[:2] == ["12", "63.9°"]
+    assert page.locator("#services .card").count() == 4
+    assert "frames 498/s" in page.inner_text("#services").replace("\u00a0", " ")
+    for name in PICTURES:
+        wait_painted(page, name, 20)
+    wait_painted(page, "errors", 3)
+    for width, height in ((1280, 800), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        overflow = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        assert overflow == [width, height]
+    assert page.problems == []
+
+
+def test_pictures_change_when_something_new_comes(page, store) -> None:
+    feed(store, made_up.scan(1))
+    for name in PICTURES:
+        wait_painted(page, name, 20)
+    before = {name: page.evaluate(FINGERPRINT, name) for name in PICTURES}
+    feed(store, [made_up.frame(300), made_up.path(1, 90), made_up.object_update(1, 25, 90), made_up.volume(9)])
+    for name in ("frame", "path", "phase", "amplitude", "slice_z", "slice_y", "slice_x"):
+        page.wait_for_function(f"([name, before]) => ({FINGERPRINT})(name) !== before", arg=[name, before[name]])
+    assert page.problems == []
+
+
+def test_value_under_the_pointer_and_enlarging(page, store) -> None:
+    feed(store, [made_up.object_update(3)])
+    wait_painted(page, "phase", 20)
+    box = page.locator("#canvas-phase").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert page.inner_text("#panel-phase .reading").endswith("rad")
+    page.click("#panel-phase .enlarge")
+    page.wait_for_function("document.getElementById('canvas-phase').getBoundingClientRect().width > 1000")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.getElementById('canvas-phase').getBoundingClientRect().width < 1000")
+
+
+def test_text_from_the_wire_stays_text(page, store) -> None:
+    evil = "<img src=x onerror=\"document.title='taken'\">"
+    feed(
+        store,
+        [
+            ServiceStatus(
+                service=evil, state="running", text=evil, dropped={evil: 3}, rates={evil: 1.0}, counters={evil: 2}
+            ),
+            FramePreview(series=evil, index=0, counts=np.ones((8, 8), np.uint16)),
+        ],
+    )
+    page.wait_for_selector("#services .card")
+    page.wait_for_function("document.querySelector('#panel-frame .label').textContent.includes('onerror')")
+    assert evil in page.inner_text("#services")
+    assert page.locator("main img").count() == 0
+    assert page.title() != "taken"
+    assert page.problems == []
+
+
+def test_old_data_is_marked_stale(browser) -> None:
+    now_ns = [time.time_ns()]
+    store = Store(clock_ns=lambda: now_ns[0])
+    feed(store, [made_up.object_update(0), *made_up.statuses()])
+    now_ns[0] += 9_000_000_000
+    server = MonitorServer(store, MonitorConfig(port=0))
+    tab = browser.new_page()
+    try:
+        tab.goto(server.start())
+        tab.wait_for_function("document.getElementById('headline').textContent === 'Nothing has arrived for 9 s'")
+        assert "old" in tab.inner_text("#panel-phase .stale")
+        assert "silent for 9.0 s" in tab.inner_text("#services")
+    finally:
+        tab.close()
+        server.stop()
+
+
+def test_page_says_that_the_server_is_gone_and_comes_back(page, store, server) -> None:
+    feed(store, [made_up.object_update(4)])
+    page.wait_for_function("document.getElementById('headline').textContent.startsWith('Projection 5')")
+    port = urllib.parse.urlsplit(page.url).port
+    server.stop()
+    page.wait_for_selector("body[data-link=gone]")
+    assert page.inner_text("#headline") == "The pipeline does not answer"
+    feed(store, [made_up.object_update(5)])
+    again = MonitorServer(store, MonitorConfig(port=port), "I13-1")
+    again.start()
+    try:
+        page.wait_for_selector("body[data-link=live]")
+        page.wait_for_function("document.getElementById('headline').textContent.startsWith('Projection 6')")
+    finally:
+        again.stop()
+
+
+def test_page_stays_responsive_when_updates_rain(page, store) -> None:
+    rng = np.random.default_rng(0)
+    frames = [rng.poisson(20, (512, 512)).astype(np.uint16) for _ in range(4)]
+    wave = np.exp(1j * rng.normal(0, 0.3, (512, 512))).astype(np.complex64)
+    stop = threading.Event()
+    fed = [0]
+
+    def rain() -> None:
+        while not stop.wait(0.02):
+            store.handle(FramePreview(series="1", index=fed[0], counts=frames[fed[0] % 4]))
+            store.handle(
+                ObjectUpdate(
+                    scan_id="rain",
+                    projection=0,
+                    angle_deg=0.0,
+                    object=wave,
+                    probe=np.ones((1, 64, 64), np.complex64),
+                    coverage=np.ones((512, 512), np.float32),
+                    pixel_m=2e-8,
+                    energy_ev=6200.0,
+                    origin_xy_m=np.zeros(2),
+                    index=np.arange(fed[0]),
+                    xy_m=np.zeros((fed[0], 2)),
+                    errors=np.full(30, 0.1, np.float32),
+                    sweeps=30.0,
+                )
+            )
+            fed[0] += 1
+
+    feeder = threading.Thread(target=rain)
+    feeder.start()
+    try:
+        answers = 0
+        seen = set()
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            seen.add(page.inner_text("#panel-frame .label"))
+            answers += 1
+    finally:
+        stop.set()
+        feeder.join(10)
+    assert answers > 20
+    assert len(seen) > 5
+    page.wait_for_function(
+        "last => document.querySelector('#panel-frame .label').textContent === `No. ${last} of series 1`", arg=fed[0]
+    )
+    assert page.problems == []

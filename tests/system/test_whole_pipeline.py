@@ -1,0 +1,154 @@
+"""The pipeline with real processes and sockets: what it measures, and what it does when something dies."""
+
+import json
+import os
+import signal
+
+import pytest
+import yaml
+
+from streamptycho.recording.nexus import read_projection, read_volume
+from streamptycho.recording.stream_log import StreamLogReader
+from streamptycho.runtime.sockets import free_ports
+from tests.system.pipeline import Run, finished_projections, small_config, summary_of, wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize("protocol", ["dectris_stream2", "dectris_stream1"])
+def test_every_frame_of_a_simulated_scan_is_reconstructed(tmp_path, protocol):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, detector={"protocol": protocol})
+    code, printed, errors = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json").finish()
+    assert code == 0, errors
+    summary = summary_of(out)
+    assert json.loads(printed.strip().splitlines()[-1]) == summary
+    frames = summary["frames"]
+    assert frames["sent"] == frames["received"] == frames["paired"] > 0
+    assert (frames["dropped"], frames["unexplained"]) == ({}, 0)
+    assert [p["projection"] for p in summary["projections"]] == [0, 1, 2, 3]
+    assert [p["angle_deg"] for p in summary["projections"]] == pytest.approx([0, 45, 90, 135], abs=1e-6)
+    assert all(p["error"] < 0.05 for p in summary["projections"])
+    assert all(p["latency_s"] < 60 for p in summary["projections"])
+    assert summary["volume"]["projections_used"] == 4
+    assert summary["volume"]["correlation_with_truth"] > 0.6
+    volume = read_volume(out / "volume.nxs")
+    assert volume.data.ndim == 3
+    assert list((out / "pictures").glob("*.png"))
+
+
+def test_faults_are_counted_to_the_frame(tmp_path):
+    out = tmp_path / "run"
+    faults = {"drop_frames": 0.05, "duplicate_frames": 0.05, "reorder_frames": 0.1, "corrupt_frames": 0.05, "seed": 3}
+    config = small_config(tmp_path, faults=faults)
+    code, _, errors = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json").finish()
+    assert code == 0, errors
+    frames = summary_of(out)["frames"]
+    assert frames["unexplained"] == 0
+    assert frames["dropped"]["missing"] > 0
+    assert frames["dropped"]["corrupt"] + frames["dropped"].get("truncated", 0) > 0
+    assert frames["anomalies"]["duplicate"] > 0
+    assert frames["sent"] == frames["paired"] + sum(frames["dropped"].values())
+
+
+@pytest.mark.parametrize("victim", ["simulate", "record", "ingest", "reconstruct", "tomography"])
+def test_a_killed_process_ends_the_run_by_name_and_keeps_what_was_measured(tmp_path, victim):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, simulation={"projections": 12}, projections={"count": 12})
+    run = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json")
+    wait_until(lambda: finished_projections(out) >= 2)
+    os.kill(run.service_pid(victim), signal.SIGKILL)
+    code, printed, errors = run.finish()
+    assert code == 3, errors
+    name = "simulated instrument" if victim == "simulate" else f"service {victim}"
+    assert any(name in failure and "SIGKILL" in failure for failure in summary_of(out)["failures"])
+    assert name in printed
+    assert "Traceback" not in printed + errors
+    assert finished_projections(out) >= 2
+    read_projection(sorted((out / "projections").glob("*.nxs"))[0])
+    if victim != "tomography":
+        assert read_volume(out / "volume.nxs").projections_used >= 2
+    log = StreamLogReader(out / "stream.log")
+    assert sum(record.source == "detector" for record in log) > 100
+    if victim != "record":
+        assert log.torn_bytes == 0
+
+
+def test_ctrl_c_finishes_what_was_measured(tmp_path):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, simulation={"projections": 40}, projections={"count": 40})
+    run = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json")
+    wait_until(lambda: finished_projections(out) >= 2)
+    run.process.send_signal(signal.SIGINT)
+    code, _, errors = run.finish()
+    summary = summary_of(out)
+    assert code == 0, errors
+    assert summary["stopped_by_operator"]
+    assert summary["frames"]["unexplained"] == 0
+    assert summary["volume"]["projections_used"] == finished_projections(out) >= 2
+
+
+def test_positions_that_stop_half_way_leave_what_has_positions(tmp_path):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, faults={"stop_positions_after_rows": 150})
+    code, _, errors = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json").finish()
+    assert code == 0, errors
+    summary = summary_of(out)
+    assert summary["frames"]["unexplained"] == 0
+    assert summary["frames"]["paired"] == 150
+    assert summary["frames"]["dropped"]["unpaired"] == summary["frames"]["sent"] - 150
+    assert summary["volume"]["projections_used"] >= 1
+
+
+def test_a_scan_without_a_frame_ends_with_an_account_of_it(tmp_path):
+    out = tmp_path / "run"
+    code, _, errors = Run(
+        "demo", "--config", small_config(tmp_path, faults={"drop_frames": 1.0}), "--out", out, "--no-monitor", "--json"
+    ).finish()
+    assert code == 0, errors
+    summary = summary_of(out)
+    assert summary["frames"]["paired"] == 0
+    assert summary["frames"]["dropped"] == {"missing": summary["frames"]["sent"]}
+    assert summary["volume"] is None
+
+
+def test_a_wrong_detector_address_is_named(tmp_path):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, record={"connect_timeout_s": 2.0})
+    code, printed, errors = Run("live", config, "--out", out, "--no-monitor").finish()
+    assert code == 3
+    assert "no detector answers at tcp://127.0.0.1:" in printed.replace("\n", " ")
+    assert "Traceback" not in printed + errors
+
+
+def test_an_absent_pandabox_is_named(tmp_path):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, record={"connect_timeout_s": 5.0})
+    simulator = Run("simulate", config)
+    try:
+        elsewhere = tmp_path / "elsewhere.yaml"
+        tree = yaml.safe_load(config.read_text())
+        tree["positions"]["port"] = free_ports(1)[0]
+        elsewhere.write_text(yaml.safe_dump(tree))
+        code, printed, errors = Run("live", elsewhere, "--out", out, "--no-monitor").finish()
+    finally:
+        simulator.process.terminate()
+        simulator.finish()
+    assert code == 3
+    assert "no PandABox answers at 127.0.0.1:" in printed.replace("\n", " ")
+    assert "Traceback" not in printed + errors
+
+
+def test_a_recording_replays_to_the_same_frames(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    config = small_config(tmp_path, faults={"drop_frames": 0.03, "reorder_frames": 0.05})
+    assert Run("demo", "--config", config, "--out", first, "--no-monitor", "--json").finish()[0] == 0
+    code, _, errors = Run("replay", first / "stream.log", "--out", second, "--no-monitor", "--json").finish()
+    assert code == 0, errors
+    live, replayed = summary_of(first), summary_of(second)
+    assert live["frames"] == replayed["frames"]
+    for path in sorted((first / "projections").glob("*.nxs")):
+        before, after = read_projection(path), read_projection(second / "projections" / path.name)
+        assert sorted(before.index.tolist()) == sorted(after.index.tolist())
+        assert sorted(map(tuple, before.xy_m.tolist())) == sorted(map(tuple, after.xy_m.tolist()))
+    assert all(p["latency_s"] < 120 for p in replayed["projections"])

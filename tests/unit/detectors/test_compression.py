@@ -1,0 +1,219 @@
+"""Payload codec: our kernels against other implementations, regions, and hostile bytes."""
+
+from __future__ import annotations
+
+import struct
+
+import lz4.block
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamptycho.detectors import compression
+from streamptycho.detectors.compression import CompressionError, TruncatedPayloadError, decompress
+from tests.data import shared_data
+
+DTYPES = ["uint8", "uint16", "uint32"]
+ENCODERS = {
+    "bslz4": compression.compress_bslz4,
+    "lz4": compression.compress_lz4,
+    "lz4_block": compression.compress_lz4_block,
+    "raw": lambda array: array.tobytes(),
+}
+SHAPES = [(1, 1), (1, 7), (3, 5), (16, 64), (67, 129), (128, 256)]
+
+
+def frame(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rng.choice([0.05, 2.0, 200.0], size=shape)).astype(dtype)
+    counts[rng.random(shape) < 0.01] = np.iinfo(dtype).max
+    return counts
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("encoding", ENCODERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_round_trip_whole_and_by_rows(encoding, dtype, shape):
+    counts = frame(shape, dtype)
+    payload = ENCODERS[encoding](counts)
+    np.testing.assert_array_equal(decompress(payload, encoding, counts.dtype, shape), counts)
+    height = shape[0]
+    for rows in (slice(0, 1), slice(height // 3, height // 2 + 1), slice(height - 1, height), slice(2, 2)):
+        np.testing.assert_array_equal(decompress(payload, encoding, counts.dtype, shape, rows), counts[rows])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(DTYPES),
+    st.integers(1, 40),
+    st.integers(1, 300),
+    st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    st.sampled_from(sorted(ENCODERS)),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_rows_of_any_shape(dtype, height, width, rows, encoding, seed):
+    counts = frame((height, width), dtype, seed)
+    payload = ENCODERS[encoding](counts)
+    wanted = slice(min(rows), max(rows))
+    got = decompress(payload, encoding, counts.dtype, counts.shape, wanted)
+    np.testing.assert_array_equal(got, counts[wanted])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dectris_library_reads_what_we_write(dtype, shape):
+    dectris = pytest.importorskip("dectris.compression")
+    counts = frame(shape, dtype)
+    size = counts.itemsize
+    assert dectris.decompress(compression.compress_bslz4(counts), "bslz4", elem_size=size) == counts.tobytes()
+    assert dectris.decompress(compression.compress_lz4(counts), "lz4") == counts.tobytes()
+    plain = lz4.block.decompress(compression.compress_lz4_block(counts), uncompressed_size=counts.nbytes)
+    assert plain == counts.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block_bytes", [512, 8192])
+def test_we_read_what_bitshuffle_writes(dtype, block_bytes):
+    bitshuffle = pytest.importorskip("bitshuffle")
+    counts = frame((67, 129), dtype)
+    body = bytes(bitshuffle.compress_lz4(counts.ravel(), block_bytes // counts.itemsize))
+    payload = struct.pack(">QI", counts.nbytes, block_bytes) + body
+    np.testing.assert_array_equal(decompress(payload, "bslz4", counts.dtype, counts.shape), counts)
+
+
+@pytest.mark.parametrize("encoding", ["bslz4", "lz4", "lz4_block"])
+def test_block_of_the_whole_image(encoding):
+    counts = frame((128, 256), "uint16")
+    if encoding == "bslz4":
+        bitshuffle = pytest.importorskip("bitshuffle")
+        body = bytes(bitshuffle.compress_lz4(counts.ravel(), counts.size))
+        payload = struct.pack(">QI", counts.nbytes, counts.nbytes) + body
+    else:
+        block = lz4.block.compress(counts, store_size=False)
+        header = struct.pack(">QII", counts.nbytes, counts.nbytes, len(block))
+        payload = block if encoding == "lz4_block" else header + block
+    np.testing.assert_array_equal(decompress(payload, encoding, counts.dtype, counts.shape), counts)
+    rows = decompress(payload, encoding, counts.dtype, counts.shape, slice(3, 9))
+    np.testing.assert_array_equal(rows, counts[3:9])
+
+
+def test_big_endian_elements_come_back_native():
+    counts = frame((16, 64), "uint16")
+    foreign = counts.astype(">u2")
+    for encoding in ("bslz4", "raw", "lz4", "lz4_block"):
+        got = decompress(ENCODERS[encoding](foreign), encoding, foreign.dtype, counts.shape)
+        assert got.dtype.isnative
+        np.testing.assert_array_equal(got, counts)
+
+
+def test_empty_frame_header_is_completed_from_the_message():
+    counts = frame((16, 64), "uint16")
+    payload = bytes(12) + compression.compress_bslz4(counts)[12:]
+    np.testing.assert_array_equal(decompress(payload, "bslz4", counts.dtype, counts.shape), counts)
+
+
+def test_real_stream1_blob():
+    blob = shared_data("eiger-stream/stream1_eiger2_16m_image.blob").read_bytes()
+    shape = (4362, 4148)
+    counts = decompress(blob, "bslz4", np.dtype("uint16"), shape)
+    assert counts.shape == shape
+    dectris = pytest.importorskip("dectris.compression")
+    assert counts.tobytes() == dectris.decompress(blob, "bslz4", elem_size=2)
+    rows = decompress(blob, "bslz4", np.dtype("uint16"), shape, slice(2000, 2100))
+    np.testing.assert_array_equal(rows, counts[2000:2100])
+
+
+@pytest.mark.parametrize("encoding", ENCODERS)
+def test_every_cut_is_refused(encoding):
+    counts = frame((24, 32), "uint16")
+    payload = ENCODERS[encoding](counts)
+    for length in range(0, len(payload), 7):
+        with pytest.raises(CompressionError):
+            decompress(payload[:length], encoding, counts.dtype, counts.shape)
+
+
+@pytest.mark.parametrize("encoding", ["bslz4", "lz4", "raw"])
+def test_a_cut_is_told_from_corruption(encoding):
+    counts = frame((24, 32), "uint16")
+    with pytest.raises(TruncatedPayloadError):
+        decompress(ENCODERS[encoding](counts)[:-1], encoding, counts.dtype, counts.shape)
+
+
+@pytest.mark.parametrize(
+    ("declared", "block_bytes"),
+    [(2**63, 8192), (2**64 - 1, 2**32 - 1), (1024, 8192), (1536, 0), (1536, 7), (1536, 24), (0, 8192), (1536, 1)],
+)
+def test_declared_sizes_that_do_not_fit_are_refused(declared, block_bytes):
+    counts = frame((24, 32), "uint16")
+    payload = struct.pack(">QI", declared, block_bytes) + compression.compress_bslz4(counts)[12:]
+    with pytest.raises(CompressionError):
+        decompress(payload, "bslz4", counts.dtype, counts.shape)
+
+
+def test_bombs_stop_at_the_declared_size():
+    shape = (24, 32)
+    bomb = lz4.block.compress(bytes(1 << 24), store_size=False)
+    framed = struct.pack(">QII", 1536, 8192, len(bomb)) + bomb
+    for encoding, payload in (("bslz4", framed), ("lz4", framed), ("lz4_block", bomb)):
+        with pytest.raises(CompressionError):
+            decompress(payload, encoding, np.dtype("uint16"), shape)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_changed_bytes_never_escape(data):
+    encoding = data.draw(st.sampled_from(["bslz4", "lz4", "lz4_block"]))
+    dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
+    counts = frame((9, 70), dtype)
+    payload = bytearray(ENCODERS[encoding](counts))
+    changes = data.draw(st.lists(st.tuples(st.integers(0, len(payload) - 1), st.integers(0, 255)), max_size=6))
+    for position, value in changes:
+        payload[position] = value
+    cut = data.draw(st.integers(0, len(payload)))
+    rows = data.draw(st.sampled_from([None, slice(0, 2), slice(4, 9)]))
+    try:
+        got = decompress(bytes(payload[:cut]), encoding, dtype, counts.shape, rows)
+    except CompressionError:
+        return
+    assert got.dtype == dtype
+    assert got.shape == counts[rows or slice(None)].shape
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["bslz4", "lz4", "lz4_block", "raw"]), st.booleans())
+def test_random_bytes_never_escape(noise, encoding, framed):
+    shape, dtype = (5, 16), np.dtype("uint16")
+    payload = struct.pack(">QI", 160, 64) + noise if framed else noise
+    try:
+        got = decompress(payload, encoding, dtype, shape)
+    except CompressionError:
+        return
+    assert got.shape == shape
+
+
+def test_lz4_decoder_agrees_with_the_library_about_what_is_valid():
+    """Every block that ours accepts, the library decodes to the same bytes."""
+    rng = np.random.default_rng(1)
+    plain = rng.integers(0, 3, 600, dtype=np.uint8)
+    block = bytearray(lz4.block.compress(plain, store_size=False))
+    accepted = 0
+    for _ in range(3000):
+        changed = bytearray(block)
+        changed[rng.integers(len(changed))] = rng.integers(256)
+        try:
+            got = decompress(bytes(changed), "lz4_block", np.dtype("uint8"), (20, 30))
+        except CompressionError:
+            continue
+        accepted += 1
+        try:
+            expected = lz4.block.decompress(bytes(changed), uncompressed_size=600)
+        except lz4.block.LZ4BlockError:
+            continue
+        assert got.tobytes() == expected
+    assert accepted > 100
+
+
+def test_unknown_encoding_names_the_known_ones():
+    with pytest.raises(CompressionError, match="bslz4"):
+        decompress(b"", "zstd", np.dtype("uint8"), (1, 1))

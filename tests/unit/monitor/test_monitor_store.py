@@ -1,0 +1,354 @@
+import itertools
+import json
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamptycho.geometry import Geometry
+from streamptycho.messages import (
+    FramePreview,
+    ObjectUpdate,
+    PathPreview,
+    ProjectionEnd,
+    ProjectionStart,
+    Reason,
+    ScanEnd,
+    SeriesEnd,
+    ServiceStatus,
+    VolumeUpdate,
+)
+from streamptycho.monitor import tables
+from streamptycho.monitor.store import PICTURE_NAMES, Store
+from streamptycho.monitor.wording import explain_reason
+
+GEOMETRY = Geometry(energy_ev=6200.0, distance_m=2.0, detector_pixel_m=75e-6, shape=(16, 16))
+SECOND = 1_000_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 1_700_000_000 * SECOND
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Store:
+    return Store(expected_projections=31, clock_ns=clock)
+
+
+def update(projection: int = 11, scan_id: str = "s", **changes: object) -> ObjectUpdate:
+    values: dict[str, object] = {
+        "scan_id": scan_id,
+        "projection": projection,
+        "angle_deg": 63.9,
+        "object": np.ones((16, 16), np.complex64),
+        "probe": np.ones((1, 8, 8), np.complex64),
+        "coverage": np.ones((16, 16), np.float32),
+        "pixel_m": 2e-8,
+        "energy_ev": 6200.0,
+        "origin_xy_m": np.zeros(2),
+        "index": np.arange(182),
+        "xy_m": np.zeros((182, 2)),
+        "errors": np.array([0.3, 0.031], np.float32),
+        "sweeps": 2.0,
+    }
+    return ObjectUpdate(**{**values, **changes})
+
+
+def start(projection: int = 11, n_frames: int | None = 252, scan_id: str = "s") -> ProjectionStart:
+    return ProjectionStart(scan_id=scan_id, projection=projection, angle_deg=63.9, n_frames=n_frames, geometry=GEOMETRY)
+
+
+def volume(scan_id: str = "s", used: int = 3) -> VolumeUpdate:
+    flat = np.ones((4, 4), np.float32)
+    return VolumeUpdate(
+        scan_id=scan_id, slice_z=flat, slice_y=flat, slice_x=flat, voxel_m=1e-8, quantity="delta", projections_used=used
+    )
+
+
+def test_nothing_is_known_before_the_first_message(store: Store) -> None:
+    state = store.snapshot()
+    assert (state["mood"], state["headline"]) == ("waiting", "Waiting for the pipeline")
+    assert state["current"] is None
+    assert state["age_s"] is None
+    assert state["pictures"] == {}
+    assert all(store.picture(name) is None for name in PICTURE_NAMES)
+
+
+def test_headline_says_what_happens_now(store: Store) -> None:
+    store.handle(start())
+    store.handle(update())
+    store.handle(volume(used=11))
+    state = store.snapshot()
+    assert state["headline"] == "Projection 12 of 31 at 63.9°: 182 of 252 frames, error 0.031"
+    assert state["second_line"] == "Tomogram of 11 projections"
+
+
+def test_headline_claims_nothing_unknown() -> None:
+    store = Store()
+    store.handle(update(angle_deg=None, errors=np.empty(0, np.float32)))
+    assert store.snapshot()["headline"] == "Projection 12: 182 frames"
+
+
+def test_measuring_may_be_ahead_of_reconstructing(store: Store) -> None:
+    store.handle(update(11))
+    store.handle(start(12))
+    store.handle(PathPreview(scan_id="s", projection=12, xy_m=np.zeros((48, 2)), quality=np.zeros(48, np.uint8)))
+    assert "Now measuring: Projection 13 at 63.9°: 48 of 252 frames" in store.snapshot()["second_line"]
+
+
+def test_silence_is_told_and_ages_grow(store: Store, clock: Clock) -> None:
+    store.handle(update())
+    store.handle(ServiceStatus(service="ingest", state="running"))
+    clock.now_ns += 8 * SECOND
+    state = store.snapshot()
+    assert state["mood"] == "stale"
+    assert state["headline"] == "Nothing has arrived for 8 s"
+    assert state["pictures"]["phase"]["age_s"] == 8.0
+    assert state["services"][0]["stale"]
+
+
+def test_failed_service_is_named_first(store: Store) -> None:
+    store.handle(update())
+    store.handle(ServiceStatus(service="reconstruct", state="failed", text="no GPU"))
+    state = store.snapshot()
+    assert (state["mood"], state["headline"]) == ("failed", "reconstruct failed: no GPU")
+
+
+def test_finished_scan_is_not_stale(store: Store, clock: Clock) -> None:
+    store.handle(update(final=True))
+    store.handle(ScanEnd(scan_id="s", reason="all measured", projections=12))
+    store.handle(ServiceStatus(service="ingest", state="finished"))
+    clock.now_ns += 60 * SECOND
+    state = store.snapshot()
+    assert state["headline"] == "Scan finished: 12 projections, all measured"
+    assert not state["services"][0]["stale"]
+
+
+def test_projection_row_collects_what_is_known(store: Store, clock: Clock) -> None:
+    store.handle(start())
+    store.handle(
+        ProjectionEnd(
+            scan_id="s",
+            projection=11,
+            angle_deg=63.9,
+            reason="series over",
+            frames_sent=252,
+            frames_received=251,
+            frames_paired=250,
+            dropped={"missing": 1, "unpaired": 1},
+        )
+    )
+    store.handle(
+        update(
+            final=True,
+            resolution_m=6e-8,
+            last_frame_ns=clock.now_ns - 3 * SECOND,
+            dropped={"missing": 1, "unpaired": 1},
+        )
+    )
+    store.handle(update(errors=np.array([9.0], np.float32)))
+    (row,) = store.snapshot()["projections"]
+    assert row["state"] == "final"
+    assert row["lost"] == 2
+    assert row["latency_s"] == 3.0
+    assert row["resolution_m"] == 6e-8
+    assert row["error"] == pytest.approx(0.031)
+
+
+def test_impossible_latency_is_unknown(store: Store, clock: Clock) -> None:
+    store.handle(update(0, final=True, last_frame_ns=clock.now_ns + SECOND))
+    store.handle(update(1, final=True, last_frame_ns=5))
+    assert [row["latency_s"] for row in store.snapshot()["projections"]] == [None, None]
+
+
+def test_new_scan_starts_afresh_and_late_news_of_the_old_do_not_turn_back(store: Store) -> None:
+    store.handle(update(5, "old", final=True))
+    store.handle(start(0, scan_id="new"))
+    store.handle(update(5, "old", final=True))
+    state = store.snapshot()
+    assert state["scan_id"] == "new"
+    assert [row["number"] for row in state["projections"]] == [1]
+    assert state["current"] is None
+    assert state["errors"] == {"current": None, "previous": []}
+
+
+def test_losses_are_sorted_and_explained(store: Store) -> None:
+    store.handle(
+        ServiceStatus(
+            service="ingest",
+            state="running",
+            dropped={"missing": 3, "late": 7, "gremlins": 1, "corrupt": 0},
+            anomalies={"reordered": 20},
+        )
+    )
+    losses = store.snapshot()["losses"]
+    assert [(row["reason"], row["harmful"]) for row in losses] == [
+        ("late", True),
+        ("missing", True),
+        ("gremlins", True),
+        ("reordered", False),
+    ]
+    assert losses[2]["explanation"] == "—"
+
+
+def test_every_reason_has_an_explanation() -> None:
+    assert all(len(explain_reason(reason)) > 10 for reason in Reason)
+
+
+def test_rates_are_remembered_once_a_second_and_bounded(store: Store, clock: Clock) -> None:
+    for _ in range(4 * 300):
+        clock.now_ns += SECOND // 4
+        store.handle(ServiceStatus(service="ingest", state="running", rates={"frames_per_s": 100.0}))
+    points = store.snapshot()["rates"]["ingest: frames_per_s"]
+    assert len(points) == tables.MAX_RATE_POINTS
+    assert min(b[0] - a[0] for a, b in itertools.pairwise(points)) >= 0.9
+
+
+def test_memory_is_bounded_whatever_comes(store: Store) -> None:
+    for k in range(tables.MAX_PROJECTIONS + 50):
+        store.handle(start(k))
+    for k in range(100):
+        store.handle(ServiceStatus(service=f"service {k}", state="running", rates={f"r{k}": 1.0}))
+    for k in range(20):
+        store.handle(update(k, errors=np.linspace(1, 0.1, 5000).astype(np.float32)))
+    state = store.snapshot()
+    assert len(state["projections"]) == tables.MAX_PROJECTIONS
+    assert len(state["services"]) == tables.MAX_SERVICES
+    assert len(state["rates"]) <= tables.MAX_RATE_SERIES
+    assert len(state["errors"]["previous"]) == tables.MAX_OLD_CURVES
+    points = state["errors"]["current"]["points"]
+    assert len(points) <= tables.MAX_CURVE_POINTS + 1
+    assert points[-1] == [5000, pytest.approx(0.1)]
+
+
+def test_picture_is_drawn_once_per_version(store: Store) -> None:
+    store.handle(update())
+    first = store.picture("phase")
+    assert store.picture("phase") is first
+    store.handle(update())
+    second = store.picture("phase")
+    assert second is not first
+    assert second.version == first.version + 1 == store.versions()["phase"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        FramePreview(series="1", index=0, counts=np.zeros(5, np.uint16)),
+        FramePreview(series="1", index=0, counts=np.zeros((0, 5), np.uint16)),
+        FramePreview(series="1", index="x", counts=np.zeros((5, 5), np.uint16)),
+        PathPreview(scan_id="s", projection=0, xy_m=np.zeros((3, 3)), quality=np.zeros(3, np.uint8)),
+        PathPreview(scan_id="s", projection=0, xy_m=np.zeros((3, 2)), quality=np.zeros(4, np.uint8)),
+        update(coverage=np.ones((3, 3), np.float32)),
+        update(probe=np.ones((8, 8), np.complex64)),
+        update(object=np.ones((16, 16), np.float32)),
+        update(sweeps="many"),
+        update(projection="first"),
+        update(scan_id=7),
+    ],
+)
+def test_unfit_message_is_a_complaint_not_a_crash(store: Store, bad: object) -> None:
+    store.handle(bad)
+    store.handle(bad)
+    (complaint,) = store.snapshot()["complaints"]
+    assert complaint["count"] == 2
+    assert complaint["text"].startswith(type(bad).__name__)
+    assert store.versions() == {}
+
+
+def test_not_finite_everywhere_still_gives_json_and_pictures(store: Store) -> None:
+    bad = np.full((16, 16), np.nan + 1j * np.inf, np.complex64)
+    nan = np.full((4, 4), np.nan, np.float32)
+    store.handle(
+        update(
+            object=bad,
+            probe=bad[None],
+            errors=np.array([np.nan, np.inf], np.float32),
+            sweeps=float("nan"),
+            angle_deg=float("nan"),
+            pixel_m=float("nan"),
+        )
+    )
+    store.handle(
+        VolumeUpdate(
+            scan_id="s", slice_z=nan, slice_y=nan, slice_x=nan, voxel_m=float("inf"), quantity="q", projections_used=1
+        )
+    )
+    store.handle(PathPreview(scan_id="s", projection=0, xy_m=np.full((3, 2), np.nan), quality=np.zeros(3, np.uint8)))
+    store.handle(
+        ServiceStatus(
+            service="x", state="running", lag_s=float("nan"), rates={"r": float("inf")}, dropped={"m": float("nan")}
+        )
+    )
+    json.dumps(store.snapshot(), allow_nan=False)
+    assert store.picture("phase") is None
+    for name in ("probe", "slice_z", "path"):
+        json.dumps(store.picture(name).header(), allow_nan=False)
+    assert store.snapshot()["complaints"] == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.text(max_size=400),
+    st.dictionaries(
+        st.text(max_size=100),
+        st.one_of(st.none(), st.text(max_size=5), st.floats(), st.integers(), st.lists(st.integers(), max_size=2)),
+        max_size=8,
+    ),
+)
+def test_any_status_from_the_wire_is_shown_as_json(words: str, mapping: dict) -> None:
+    store = Store()
+    store.handle(
+        ServiceStatus(
+            service=words, state=words, text=words, counters=mapping, dropped=mapping, rates=mapping, anomalies=mapping
+        )
+    )
+    card = json.loads(json.dumps(store.snapshot(), allow_nan=False))["services"][0]
+    assert len(card["text"]) <= 300
+    assert card["text"].isprintable()
+
+
+def test_other_messages_only_count_as_a_sign_of_life(store: Store) -> None:
+    store.handle(SeriesEnd(series="1"))
+    assert store.snapshot()["age_s"] == 0.0
+
+
+def test_threads_can_feed_and_read_at_once() -> None:
+    store = Store()
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                json.dumps(store.snapshot(), allow_nan=False)
+                for name in PICTURE_NAMES:
+                    store.picture(name)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for k in range(150):
+        store.handle(start(k))
+        store.handle(update(k))
+        store.handle(ServiceStatus(service=f"s{k % 5}", state="running", rates={f"r{k % 7}": 1.0}))
+    stop.set()
+    for reader in readers:
+        reader.join(20)
+        assert not reader.is_alive()
+    assert not failures
+    assert store.version == 450
