@@ -7,38 +7,19 @@ DECTRIS, EIGER2 SIMPLON API 1.8.0, section 5.4.3 (stream, legacy format).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
-
-import numpy as np
 
 from streamptycho.config import DetectorConfig
 from streamptycho.detectors import DetectorMessage
-from streamptycho.detectors.compression import Encoding
-from streamptycho.detectors.labels import json_object, labels_from
-from streamptycho.detectors.series import (
-    DTYPES,
-    FrameError,
-    Image,
-    SeriesAssembler,
-    SeriesHeader,
-    Unit,
-    check_size,
-    count,
-    energy_from,
-    positive,
-    square_pixel,
-)
-from streamptycho.messages import Anomaly, Array, Reason
+from streamptycho.detectors.fields import FrameError, count, positive
+from streamptycho.detectors.labels import json_object
+from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader, Unit
+from streamptycho.detectors.stream1_parts import Settings, encoding_of, header_from, htype_of, mask_from, shape_of
+from streamptycho.messages import Anomaly, Reason
 
 _TOP = ("dheader-", "dimage-", "dseries_end-")
-_ENCODING = re.compile(r"(?:bs(?P<bits>8|16|32)-?)?(?P<lz4>lz4)?(?P<order>[<>]?)")
-_TRIGGER_PER_IMAGE = ("inte", "exte")
-
-Settings = dict[str, Any]
 
 
 class _Expect(Enum):
@@ -107,7 +88,7 @@ class Stream1Decoder:
         begun_here = False
         for position, part in enumerate(parts):
             content = self._json(part)
-            htype = _htype(content)
+            htype = htype_of(content)
             if content is not None and htype.startswith(_TOP):
                 yield from self._interrupt(received_ns)
                 yield from self._top(htype, content)
@@ -172,7 +153,7 @@ class Stream1Decoder:
 
     def _header_part(self, header: _Header, part: bytes, content: Settings | None, htype: str) -> None:
         if self._expect is _Expect.TABLE_BLOB:
-            if "pixelmask" in _htype(header.table):
+            if "pixelmask" in htype_of(header.table):
                 header.mask = (header.table, part)
             self._expect = _Expect.TABLE
         elif htype and content is not None:
@@ -224,42 +205,13 @@ class Stream1Decoder:
         self._number = header.number
         self._settings = settings
         self._origin_ns = None
-        masked, mask_error = self._mask(header.mask)
-        columns, rows = count(settings.get("x_pixels_in_detector")), count(settings.get("y_pixels_in_detector"))
-        center = positive(settings.get("beam_center_y")), positive(settings.get("beam_center_x"))
-        yield from self._assembler.begin(
-            SeriesHeader(
-                series=self._assembler.unique(str(header.number)),
-                n_frames=_frames(settings),
-                energy_ev=energy_from(settings.get("photon_energy"), settings.get("wavelength")),
-                distance_m=_distance(settings),
-                pixel_m=square_pixel(settings.get("x_pixel_size"), settings.get("y_pixel_size")),
-                shape=(rows, columns) if rows and columns else None,
-                center_px=(center[0], center[1]) if center[0] and center[1] else None,
-                masked=masked,
-                saturation=count(settings.get("countrate_correction_count_cutoff")) or None,
-                labels=labels_from(header.appendix),
-            ),
-            received_ns,
-        )
+        masked, mask_error = mask_from(header.mask, self._config.max_frame_pixels)
+        name = self._assembler.unique(str(header.number))
+        yield from self._assembler.begin(header_from(name, settings, masked, header.appendix), received_ns)
         yield from self._pay()
         if mask_error:
             text = f"the pixel mask of the header cannot be used: {mask_error}"
             yield self._loss(Reason.CORRUPT, text, "messages")
-
-    def _mask(self, table: tuple[Settings, bytes] | None) -> tuple[Array | None, str]:
-        if table is None:
-            return None, ""
-        description, blob = table
-        try:
-            shape = _shape(description)
-            check_size(shape, self._config.max_frame_pixels)
-        except FrameError as error:
-            return None, str(error)
-        dtype = DTYPES.get(str(description.get("type")))
-        if dtype is None or len(blob) != shape[0] * shape[1] * dtype.itemsize:
-            return None, f"{len(blob)} bytes for {shape[0]} x {shape[1]} of {str(description.get('type'))[:32]}"
-        return np.frombuffer(blob, dtype).reshape(shape) != 0, ""
 
     def _finish_image(self, parts: _Parts, received_ns: int) -> Iterator[DetectorMessage]:
         try:
@@ -281,8 +233,8 @@ class Stream1Decoder:
 
     def _image(self, parts: _Parts) -> Image:
         form, blob = parts.form, parts.blob or b""
-        encoding, dtype = _encoding(form)
-        shape = _shape(form)
+        encoding, dtype = encoding_of(form)
+        shape = shape_of(form)
         announced = count(form.get("size"))
         if announced is not None and len(blob) < announced:
             raise FrameError(Reason.TRUNCATED, f"{len(blob)} of {announced} bytes")
@@ -320,51 +272,3 @@ class Stream1Decoder:
 
     def _loss(self, reason: Reason, text: str, unit: Unit = "frames") -> Anomaly:
         return self._assembler.anomaly(reason, text[:300], unit)
-
-
-def _htype(content: Settings | None) -> str:
-    htype = content.get("htype") if content else None
-    return htype[:64] if isinstance(htype, str) else ""
-
-
-def _shape(form: Settings) -> tuple[int, int]:
-    """Return (rows, columns) from [width, height] or [width, height, 1]."""
-    match form.get("shape"):
-        case [int() as columns, int() as rows, *rest] if rows > 0 and columns > 0 and rest in ([], [1]):
-            return rows, columns
-        case other:
-            raise FrameError(Reason.CORRUPT, f"shape {str(other)[:64]}, expected [width, height]")
-
-
-def _encoding(form: Settings) -> tuple[Encoding, np.dtype[Any]]:
-    said, name = form.get("encoding"), form.get("type")
-    dtype = DTYPES.get(name) if isinstance(name, str) else None
-    match = _ENCODING.fullmatch(said) if isinstance(said, str) else None
-    if dtype is None or match is None:
-        raise FrameError(Reason.CORRUPT, f"type {str(name)[:32]!r} in encoding {str(said)[:32]!r} is not known")
-    if match["order"] == ">":
-        dtype = dtype.newbyteorder(">")
-    if match["bits"] is None:
-        return ("lz4_block" if match["lz4"] else "raw"), dtype
-    if not match["lz4"] or int(match["bits"]) != 8 * dtype.itemsize:
-        raise FrameError(Reason.CORRUPT, f"{name} cannot come in encoding {said!r}")
-    return "bslz4", dtype
-
-
-def _frames(settings: Settings) -> int | None:
-    """Return how many frames are expected: with one exposure per trigger, as many as triggers."""
-    images, triggers = count(settings.get("nimages")), count(settings.get("ntrigger"))
-    if settings.get("trigger_mode") in _TRIGGER_PER_IMAGE:
-        return triggers or None
-    if images is None:
-        return None
-    return images * (triggers or 1) or None
-
-
-def _distance(settings: Settings) -> float | None:
-    distance = positive(settings.get("detector_distance"))
-    translation = settings.get("detector_translation")
-    if distance is None and isinstance(translation, list) and len(translation) == 3:
-        along = translation[2]
-        return positive(abs(along)) if isinstance(along, int | float) else None
-    return distance

@@ -17,18 +17,18 @@ from streamptycho.config import DetectorConfig
 from streamptycho.detectors import DetectorMessage, cbor
 from streamptycho.detectors.cbor import Tag
 from streamptycho.detectors.compression import CompressionError
-from streamptycho.detectors.labels import labels_from
-from streamptycho.detectors.series import (
+from streamptycho.detectors.fields import (
     FrameError,
-    Image,
-    SeriesAssembler,
-    SeriesHeader,
+    center_from,
     check_size,
     count,
+    distance_from,
     energy_from,
     positive,
     square_pixel,
 )
+from streamptycho.detectors.labels import labels_from
+from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader
 from streamptycho.detectors.typed_array import TypedArray, TypedArrayError, typed_array
 from streamptycho.messages import Anomaly, Array, Reason
 
@@ -106,16 +106,15 @@ class Stream2Decoder:
 
     def _series_header(self, message: Entries) -> SeriesHeader:
         rows, columns = count(message.get("image_size_y")), count(message.get("image_size_x"))
-        center = positive(message.get("beam_center_y")), positive(message.get("beam_center_x"))
         masked, self._mask_error = self._mask(message)
         return SeriesHeader(
             series=self._assembler.unique(_name(message)),
             n_frames=count(message.get("number_of_images")) or None,
             energy_ev=energy_from(message.get("incident_energy"), message.get("incident_wavelength")),
-            distance_m=_distance(message.get("detector_translation")),
+            distance_m=distance_from(message.get("detector_translation")),
             pixel_m=square_pixel(message.get("pixel_size_x"), message.get("pixel_size_y")),
             shape=(rows, columns) if rows and columns else None,
-            center_px=(center[0], center[1]) if center[0] and center[1] else None,
+            center_px=center_from(message.get("beam_center_y"), message.get("beam_center_x")),
             masked=masked,
             saturation=count(message.get("saturation_value")) or None,
             epoch_s=self._armed.timestamp() if self._armed else None,
@@ -217,14 +216,6 @@ def _channels(message: Entries) -> list[str]:
 def _no_channel(wanted: str, present: Sequence[Any]) -> str:
     there = ", ".join(str(c)[:64] for c in present[:8])
     return f"channel {wanted!r} is not in the stream, which has {there}: set detector.channel"
-
-
-def _distance(translation: Any) -> float | None:
-    """Return the distance in metres. The sign of the third component differs between detectors."""
-    if not isinstance(translation, list) or len(translation) != 3:
-        return None
-    along = translation[2]
-    return positive(abs(along)) if isinstance(along, int | float) else None
 
 
 def _date_time(item: Any) -> datetime | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,14 +11,13 @@ import numpy as np
 from streamptycho.config import DetectorConfig
 from streamptycho.detectors import DetectorMessage, compression, region
 from streamptycho.detectors.compression import Buffer, CompressionError, Encoding, TruncatedPayloadError
-from streamptycho.geometry import PLANCK_TIMES_C_EV_M, Geometry, GeometryError
+from streamptycho.detectors.fields import FrameError, check_size
+from streamptycho.geometry import Geometry, GeometryError
 from streamptycho.messages import Anomaly, Array, FrameBlock, Reason, SeriesEnd, SeriesStart
 
 Unit = Literal["frames", "rows", "messages", "pixels"]
 
-MAX_SIDE_PX = 65_536
 SATURATION_REPORT_NS = 1_000_000_000
-DTYPES = {name: np.dtype(name) for name in ("uint8", "uint16", "uint32")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +66,6 @@ class Image:
             whole = compression.decompress(self.payload, self.encoding, self.dtype, self.shape[::-1]).T
             return np.ascontiguousarray(whole[wanted or slice(None)])
         return compression.decompress(self.payload, self.encoding, self.dtype, self.shape, wanted)
-
-
-class FrameError(ValueError):
-    """An image that cannot be used, and the reason under which it is counted."""
-
-    def __init__(self, reason: Reason, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
 
 
 class SeriesAssembler:
@@ -275,46 +265,3 @@ def _decoded(image: Image, rows: slice | None = None) -> Array:
         raise FrameError(Reason.TRUNCATED, str(error)) from None
     except CompressionError as error:
         raise FrameError(Reason.CORRUPT, str(error)) from None
-
-
-def positive(value: Any) -> float | None:
-    """Return a header entry as a finite positive number, None if it is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and number > 0 else None
-
-
-def count(value: Any) -> int | None:
-    """Return a header entry as an integer from 0 to 2**62, None if it is not one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62 else None
-
-
-def check_size(shape: tuple[int, int], max_pixels: int) -> None:
-    """Refuse a shape before anything of it is allocated.
-
-    Raises
-    ------
-    FrameError
-        If it is empty, or has more than `max_pixels`.
-    """
-    height, width = shape
-    if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX and height * width <= max_pixels):
-        raise FrameError(Reason.OUT_OF_RANGE, f"{height} x {width} pixels, detector.max_frame_pixels is {max_pixels}")
-
-
-def energy_from(energy_ev: Any, wavelength_angstrom: Any) -> float | None:
-    """Return the photon energy in eV from header entries, None if neither is a positive number."""
-    energy, wavelength = positive(energy_ev), positive(wavelength_angstrom)
-    if energy is None and wavelength is not None:
-        return positive(PLANCK_TIMES_C_EV_M * 1e10 / wavelength)
-    return energy
-
-
-def square_pixel(x_m: Any, y_m: Any) -> float | None:
-    """Return the pitch of the pixels, None if it is not known or they are not square."""
-    x, y = positive(x_m), positive(y_m)
-    return x if x is not None and y is not None and math.isclose(x, y, rel_tol=1e-3) else None

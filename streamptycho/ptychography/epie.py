@@ -68,10 +68,14 @@ class EpieEngine:
         given = probe if probe is not None else read_probe(config.probe)
         self._given_probe = None if given is None else checked_probe(given)
         self._updater: ProbeUpdater | None = None
+        self._guessed_from = 0
         self._start: ProjectionStart | None = None
 
     def begin(self, start: ProjectionStart) -> None:
-        """Start a new projection: the object is 1 again, the probe carries over when configured and of the same size.
+        """Start a new projection: the object is 1 again, the probe carries over when configured.
+
+        It does not carry when the frames have another size, or when it was guessed from a few frames and the projection
+        ended before they were swept `min_sweeps` times.
 
         Raises
         ------
@@ -82,7 +86,7 @@ class EpieEngine:
         if self._given_probe is not None:
             checked_probe(self._given_probe, n)
         same_size = self._start is not None and self._start.geometry.shape[0] == n
-        if not (self._config.carry_probe and same_size):
+        if not (self._config.carry_probe and same_size and not self._probe_is_immature):
             self._updater = None
         self._start = start
         self._guessed_from = 0
@@ -248,6 +252,11 @@ class EpieEngine:
         if self._start is None:
             raise EngineError("no projection was begun: call begin(ProjectionStart) first")
         return self._start
+
+    @property
+    def _probe_is_immature(self) -> bool:
+        few = 0 < self._guessed_from < _FRAMES_FOR_A_GUESS
+        return few and self._schedule.sweeps < self._config.min_sweeps
 
     def _with_probe(self) -> ProbeUpdater:
         """Return the updater. While frames are few, the probe is guessed anew whenever twice as many are there.

@@ -12,8 +12,8 @@ from streamptycho.ptychography.frames import FrameStore
 from streamptycho.ptychography.update import ProbeUpdater
 from streamptycho.resolution import half_image_resolution_m
 
-SPLIT_SWEEPS = 8
-MAX_FRAMES = 1000
+SPLIT_SWEEPS = 4
+MAX_FRAMES = 500
 MIN_FRAMES = 16
 _LIT = 0.1
 

@@ -77,8 +77,8 @@ def show_image(
     low, high = limits if limits is not None else (None, None)
     drawn = axes.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.xaxis.set_visible(False)
+    axes.yaxis.set_visible(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     add_scale_bar(axes, image.shape[:2], pixel_m)

@@ -13,7 +13,7 @@ from streamptycho.config import Config, Orientation
 from streamptycho.messages import Array, RawRecord
 from streamptycho.positions import encode_pandabox
 from streamptycho.recording.dataset import Dataset
-from streamptycho.recording.stream_log import StreamLogWriter
+from streamptycho.recording.stream_log import StreamLogError, StreamLogWriter
 
 DEFAULT_EPOCH_S = 1_700_000_000.0
 _X, _Y, _TIME = "INENC1.VAL", "INENC2.VAL", "PCAP.TS_START"
@@ -67,21 +67,31 @@ def write_log(
     Raises
     ------
     StreamLogError
-        If the log exists or cannot be written.
+        If the log exists or cannot be written; what was written of it is then removed.
+    UnknownPluginError
+        If streamptycho has no encoder of that protocol.
     """
     log_path = Path(log_path)
     name = scan_id if scan_id is not None else log_path.name.split(".")[0]
     probe_path = None if dataset.probe is None else log_path.with_name(log_path.name + ".probe.npy")
     settings = replay_configuration(dataset, protocol, orientation, name, probe_path)
-    with StreamLogWriter(log_path, configuration=config.dump(settings)) as log:
-        if probe_path is not None and dataset.probe is not None:
-            np.save(probe_path, np.asarray(dataset.probe, np.complex64))
-        sequence = 1
-        for frames_done, record in _records(dataset, protocol, rate_hz, epoch_s, name):
-            log.append(dataclasses.replace(record, sequence=sequence))
-            sequence += 1
-            if progress is not None and record.source == "detector":
-                progress(frames_done, len(dataset.counts))
+    log = StreamLogWriter(log_path, configuration=config.dump(settings))
+    complete = False
+    try:
+        with log:
+            if probe_path is not None and dataset.probe is not None:
+                _save_probe(probe_path, dataset.probe)
+            for sequence, (done, record) in enumerate(_records(dataset, protocol, rate_hz, epoch_s, name), start=1):
+                log.append(dataclasses.replace(record, sequence=sequence))
+                if progress is not None and record.source == "detector":
+                    progress(done, len(dataset.counts))
+        complete = True
+    finally:
+        if not complete:
+            # Half an import is of no use and would be in the way of the next attempt.
+            log_path.unlink(missing_ok=True)
+            if probe_path is not None:
+                probe_path.unlink(missing_ok=True)
     return log_path
 
 
@@ -117,6 +127,13 @@ def replay_configuration(
             "reconstruction": reconstruction,
         }
     )
+
+
+def _save_probe(path: Path, probe: Array) -> None:
+    try:
+        np.save(path, np.asarray(probe, np.complex64))
+    except OSError as error:
+        raise StreamLogError(f"cannot save the probe as {path}: {error.strerror or error}") from None
 
 
 def _records(

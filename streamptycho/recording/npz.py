@@ -35,7 +35,14 @@ def load_npz(path: Path, layout: ImportLayout) -> Dataset:
     ImportDataError
         If the file cannot be read, an array is missing or does not fit the others.
     """
-    arrays = _open(path, layout.max_bytes)
+    try:
+        with path.open("rb") as file, _arrays(file, path, layout.max_bytes) as arrays:
+            return _dataset(arrays, path, layout)
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ImportDataError(f"cannot read {path}: {error}") from None
+
+
+def _dataset(arrays: Any, path: Path, layout: ImportLayout) -> Dataset:
     data = _frames(_take(arrays, layout.data_path or "data", path))
     if layout.fft_shifted is not False:
         data = np.fft.fftshift(data, axes=(-2, -1))
@@ -90,27 +97,23 @@ def mask_of_bad(array: Array, layout: ImportLayout) -> Array:
     return bad
 
 
-def _open(path: Path, max_bytes: int) -> Any:
+def _arrays(file: Any, path: Path, max_bytes: int) -> Any:
+    content = _unpack(file, path, max_bytes) if path.suffix == ".bz2" else file
     try:
-        content: Any = path
-        if path.suffix == ".bz2":
-            content = _unpack(path, max_bytes)
         arrays = np.load(content, allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ImportDataError(f"{path} holds one array: frames and positions are needed, in an npz file")
-        total = sum(item.file_size for item in arrays.zip.infolist()) if arrays.zip is not None else 0
-        if total > max_bytes:
-            raise ImportDataError(f"{path} unpacks to {total} bytes, more than max_bytes {max_bytes}")
-        return arrays
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, ImportDataError):
-            raise
+    except (ValueError, EOFError) as error:
         raise ImportDataError(f"cannot read {path}: {error}") from None
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ImportDataError(f"{path} holds one array: frames and positions are needed, in an npz file")
+    total = sum(item.file_size for item in arrays.zip.infolist()) if arrays.zip is not None else 0
+    if total > max_bytes:
+        raise ImportDataError(f"{path} unpacks to {total} bytes, more than max_bytes {max_bytes}")
+    return arrays
 
 
-def _unpack(path: Path, max_bytes: int) -> io.BytesIO:
+def _unpack(file: Any, path: Path, max_bytes: int) -> io.BytesIO:
     unpacked = io.BytesIO()
-    with bz2.open(path) as packed:
+    with bz2.open(file) as packed:
         while piece := packed.read(_PIECE_BYTES):
             unpacked.write(piece)
             if unpacked.tell() > max_bytes:

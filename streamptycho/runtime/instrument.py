@@ -102,7 +102,7 @@ class InstrumentServer:
         self._push.setsockopt(zmq.LINGER, 2000)
         try:
             self._push.bind(_bindable(detector_endpoint))
-        except OSError as error:
+        except (zmq.ZMQError, OSError) as error:
             self.close()
             raise ServingError(
                 f"cannot bind {detector_endpoint} ({error.strerror}): "

@@ -89,23 +89,22 @@ def _modes(field: Array, config: BeamConfig, window: Window) -> Array:
     """
     count, coherence = config.modes, config.coherence
     nodes, weights = np.polynomial.hermite_e.hermegauss(_SOURCE_POINTS)
-    weights = weights / weights.sum()
+    share = np.sqrt(np.outer(weights, weights)).ravel() / weights.sum()
     spectrum = scipy.fft.fftshift(scipy.fft.fft2(scipy.fft.ifftshift(field), norm="ortho"))
+    power_spectrum = np.abs(spectrum) ** 2
+    waves = 2j * math.pi / window.wavelength_m * _angles(window)[0].ravel()
+
+    def ramps(size_m: float) -> tuple[Array, Array]:
+        return np.exp(-np.outer(nodes * size_m / 2, waves)), np.exp(-np.outer(nodes * size_m, waves))
 
     def decompose(size_m: float) -> tuple[Array, Array]:
-        fields = []
-        for (dy, wy), (dx, wx) in (
-            (row, column)
-            for row in zip(nodes * size_m / 2, weights, strict=True)
-            for column in zip(nodes * size_m, weights, strict=True)
-        ):
-            angles = _angles(window)
-            ramp = np.exp(-2j * math.pi / window.wavelength_m * (angles[0] * dy + angles[1] * dx))
-            fields.append(math.sqrt(wy * wx) * _centred_inverse(spectrum * ramp).ravel())
-        stack = np.array(fields)
-        power, mixing = np.linalg.eigh(stack @ stack.conj().T)
+        """Return shares of power and mixing of the displaced fields, whose overlaps are a Fourier transform."""
+        down, across = ((ramp[:, None] * ramp[None].conj()).reshape(_SOURCE_POINTS**2, -1) for ramp in ramps(size_m))
+        overlap = (down @ power_spectrum @ across.T).reshape((_SOURCE_POINTS,) * 4).transpose(0, 2, 1, 3)
+        gram = overlap.reshape(_SOURCE_POINTS**2, -1) * np.outer(share, share)
+        power, mixing = np.linalg.eigh(gram)
         power, mixing = power[::-1][:count], mixing[:, ::-1][:, :count]
-        return power / power.sum(), (mixing.conj().T @ stack)
+        return power / power.sum(), mixing
 
     low, high = 0.0, 0.5 * config.diameter_m
     for _ in range(14):
@@ -114,15 +113,17 @@ def _modes(field: Array, config: BeamConfig, window: Window) -> Array:
             low = middle
         else:
             high = middle
-    power, modes = decompose((low + high) / 2)
+    size_m = (low + high) / 2
+    power, mixing = decompose(size_m)
     if abs(power[0] - coherence) > 0.02:
         raise SimulationError(
             f"beam.coherence {coherence:g} cannot be reached with {count} modes, the least is {power[0]:.2f}: "
             "increase modes or coherence"
         )
-    modes = modes.reshape(count, *field.shape)
-    modes /= np.sqrt(np.sum(np.abs(modes) ** 2))
-    return np.ascontiguousarray(modes)
+    down, across = ramps(size_m)
+    weighted = (mixing.conj() * share[:, None]).T.reshape(count, _SOURCE_POINTS, _SOURCE_POINTS)
+    modes = np.array([_centred_inverse(spectrum * (down.T @ weight @ across)) for weight in weighted])
+    return np.asarray(modes / np.sqrt(np.sum(np.abs(modes) ** 2)))
 
 
 def _angles(window: Window) -> tuple[Array, Array]:

@@ -128,7 +128,8 @@ class ReconstructStage:
             yield anomaly
 
     def _target_reached(self) -> bool:
-        target = self._config.min_sweeps if self._next is not None else self._config.sweeps
+        hurried = isinstance(self._next, ProjectionStart)
+        target = self._config.min_sweeps if hurried else self._config.sweeps
         return self._engine.frames == 0 or self._engine.sweeps >= target
 
     def _finish(self, now_ns: int) -> Iterator[Message]:

@@ -98,7 +98,7 @@ def path(projection: int, n: int = 182) -> PathPreview:
     quality[17::18] = quality[18::18] = Quality.TURNAROUND
     quality[40:46] = Quality.INTERPOLATED
     quality[100:102] = Quality.EXTRAPOLATED
-    quality[120] = Quality.MISSING
+    quality[120:121] = Quality.MISSING
     return PathPreview(scan_id="i13-1_0042", projection=projection, xy_m=snake(n).astype(np.float32), quality=quality)
 
 

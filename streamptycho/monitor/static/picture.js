@@ -13,8 +13,9 @@ export class PictureView {
     this.reading = reading;
     this.image = document.createElement("canvas");
     this.surface = new Surface(canvas, (...all) => this.draw(...all));
-    canvas.addEventListener("pointermove", (event) => this.read(event));
-    canvas.addEventListener("pointerleave", () => this.reading.replaceChildren());
+    this.pointer = null;
+    canvas.addEventListener("pointermove", (event) => this.point([event.offsetX, event.offsetY]));
+    canvas.addEventListener("pointerleave", () => this.point(null));
   }
 
   show(header, pixels) {
@@ -64,6 +65,7 @@ export class PictureView {
     writing(context, head.unit, width, height - bottom / 2 + 1, "right");
     const end = width - context.measureText(head.unit).width - 8;
     writing(context, shortened(context, note, end - start), start, y + h + bottom / 2 + 1);
+    this.read();
     this.colourBar(context, width - side + 8, Math.max(y, text / 2), Math.min(h, height - bottom - text / 2) - text / 3, labels);
   }
 
@@ -126,11 +128,16 @@ export class PictureView {
     }
   }
 
-  read(event) {
-    if (!this.header || !this.place) return;
+  point(pointer) {
+    this.pointer = pointer;
+    this.read();
+  }
+
+  read() {
+    if (!this.header || !this.place || !this.pointer) return this.reading.replaceChildren();
     const { width, height, channels, lo, hi, scale, unit, pixel_m: pixel } = this.header;
-    const column = Math.floor((event.offsetX - this.place.x) / this.place.scale);
-    const row = Math.floor((event.offsetY - this.place.y) / this.place.scale);
+    const column = Math.floor((this.pointer[0] - this.place.x) / this.place.scale);
+    const row = Math.floor((this.pointer[1] - this.place.y) / this.place.scale);
     if (column < 0 || row < 0 || column >= width || row >= height) return this.reading.replaceChildren();
     const where = known(pixel) ? `${length(column * pixel)}, ${length(row * pixel)}` : `${column}, ${row}`;
     let value = "";

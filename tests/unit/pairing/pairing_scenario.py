@@ -21,7 +21,6 @@ from streamptycho.messages import (
     ProjectionEnd,
     ProjectionStart,
     ScanEnd,
-    SeriesEnd,
     SeriesStart,
 )
 from streamptycho.pairing import Pairing

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pairing_scenario import (
+from streamptycho.config import PairingConfig, ProjectionsConfig
+from streamptycho.messages import Message, SeriesEnd
+from tests.unit.pairing.pairing_scenario import (
     EPOCH_S,
     acquisition_end,
     acquisition_start,
@@ -25,9 +23,6 @@ from pairing_scenario import (
     series_start,
     xy_of,
 )
-
-from streamptycho.config import PairingConfig, ProjectionsConfig
-from streamptycho.messages import Message, SeriesEnd
 
 
 @settings(max_examples=150, deadline=None)

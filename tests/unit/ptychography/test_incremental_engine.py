@@ -99,6 +99,31 @@ def test_the_probe_carries_over_and_the_object_does_not(measurement):
     assert engine.evaluate() < 0.7 * fresh.error
 
 
+def test_a_probe_guessed_from_an_aborted_projection_does_not_carry(measurement):
+    engine = EpieEngine(ReconstructionConfig(min_sweeps=5), clock=tick)
+    engine.begin(measurement.start())
+    engine.add(measurement.batch(0, 2))
+    engine.step(5)
+    engine.begin(measurement.start(1))
+    engine.add(measurement.batch(projection=1))
+    fresh = make()
+    fresh.begin(measurement.start())
+    fresh.add(measurement.batch())
+    np.testing.assert_array_equal(engine.update().probe, fresh.update().probe)
+
+
+def test_the_probe_is_guessed_anew_while_frames_are_few(measurement):
+    fresh = make()
+    fresh.begin(measurement.start())
+    fresh.add(measurement.batch(0, 64))
+    grown = make(sweeps=1)
+    grown.begin(measurement.start())
+    for first, stop in ((0, 1), (1, 3), (3, 8), (8, 20), (20, 64)):
+        grown.add(measurement.batch(first, stop))
+        grown.update()
+    np.testing.assert_array_equal(grown.update().probe, fresh.update().probe)
+
+
 def test_the_probe_starts_again_when_it_may_not_carry(measurement):
     engine = make(carry_probe=False, sweeps=3)
     engine.begin(measurement.start())

@@ -16,7 +16,8 @@ from streamptycho.messages import (
 )
 from streamptycho.recording.import_log import DEFAULT_EPOCH_S, write_log
 from streamptycho.recording.importers import Dataset, load_dataset
-from streamptycho.recording.stream_log import StreamLogError, StreamLogReader
+from streamptycho.recording.stream_log import DiskFullError, StreamLogError, StreamLogReader, StreamLogWriter
+from streamptycho.registry import UnknownPluginError
 from tests.data import shared_data
 
 
@@ -136,6 +137,24 @@ def test_an_existing_log_is_kept(tmp_path):
     with pytest.raises(StreamLogError, match="never overwrites"):
         write_log(measurement(n=4), path)
     assert path.read_bytes() == before
+
+
+def test_an_import_that_fails_leaves_nothing_in_the_way_of_the_next(tmp_path, monkeypatch):
+    append = StreamLogWriter.append
+
+    def full_after_some(self, record):
+        if record.sequence > 20:
+            raise DiskFullError("no room")
+        append(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamLogWriter, "append", full_after_some)
+        with pytest.raises(DiskFullError):
+            write_log(measurement(), tmp_path / "a.log")
+    with pytest.raises(UnknownPluginError, match="dectris_stream2"):
+        write_log(measurement(), tmp_path / "a.log", protocol="morse")
+    assert list(tmp_path.iterdir()) == []
+    write_log(measurement(), tmp_path / "a.log")
 
 
 def test_the_star_travels_through_the_log_unchanged(tmp_path):

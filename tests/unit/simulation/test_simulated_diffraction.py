@@ -85,7 +85,7 @@ def test_pixels_integrate_finer_samples(samples, transmission):
     assert intensity.shape == (N, N)
     far_field = Scatterer(np.ones((2, 2), np.complex64), probe, fine).intensities(np.zeros((1, 2)))[0]
     assert far_field.sum(dtype=np.float64) == pytest.approx(1e6, rel=1e-4)
-    assert far_field[1:, 1:] == pytest.approx(far_field[:0:-1, :0:-1], abs=2e-3 * far_field.max())
+    assert np.abs(far_field[1:, 1:] - far_field[:0:-1, :0:-1]).max() < 2e-3 * far_field.max()
 
 
 def test_counts_are_poisson():

@@ -63,7 +63,7 @@ def test_a_spiral_gives_every_point_the_same_area():
     assert len(trajectory) == pytest.approx(400, rel=0.05)
     xy = trajectory.nominal_xy_m(trajectory.start_s)
     distance = np.linalg.norm(xy[:, None] - xy[None], axis=-1) + np.eye(len(xy))
-    assert 0.1e-6 < distance.min(axis=1).min()
+    assert distance.min(axis=1).min() > 0.1e-6
     assert distance.min(axis=1).max() < 0.3e-6
 
 

@@ -48,10 +48,9 @@ def finished():
 def truth_like(result, moves):
     stack = result.projection_stack()
     x, y, _ = center_of_mass_xyz()
-    down = float(np.mean(stack.shifts_px[:, 0] + moves[:, 0]))
-    depth, side = stack.phase_rad.shape[1:]
-    offset = depth // 2 - (64 - 64 + depth // 2)
-    return volume(depth, side, shift_zyx=(down + offset, -y, -x)) * STRENGTH * delta_per_radian(ENERGY_EV, PIXEL_M) * -1
+    down = float(np.mean(stack.shifts_px[:, 0] + moves[:, 0])) - stack.center_xy_m[1] / PIXEL_M
+    truth_rad = -STRENGTH * volume(*stack.phase_rad.shape[1:], shift_zyx=(down, -y, -x))
+    return truth_rad * delta_per_radian(ENERGY_EV, PIXEL_M)
 
 
 def test_volume_is_the_refractive_index_of_the_sample(finished):
