@@ -131,7 +131,8 @@ class ProbeConfig(Section):
     """Where the first probe comes from.
 
     "data": a disc of `diameter_m` with the mean modulus of the data and `defocus_m` of curvature;
-    "file": complex array `key` of the .npy, .npz or HDF5 `file`, (n, n) or (modes, n, n).
+    "file": complex array of the .npy `file`, or `key` of the .npz `file`, (n, n) or (modes, n, n). A relative path
+    counts from the folder of the configuration, or of the log that carries it.
     """
 
     start: Literal["data", "file"] = "data"
@@ -284,6 +285,8 @@ class FaultsConfig(Section):
 class SimulationConfig(Section):
     """The simulated instrument. It emits what the detector and positions sections say, at `rate_hz`.
 
+    `header_detail` "basic" sends start messages without pixel mask and flat field, as a detector does by default;
+    `labels` False is a control system that does not write scan, projection and angle into them.
     `oversampling` samples the far field n x n times per detector pixel, which integrates them: needed when the beam is
     wider than half of wavelength x distance / pitch.
     """
@@ -296,6 +299,8 @@ class SimulationConfig(Section):
     oversampling: Annotated[int, Field(ge=1, le=4)] = 1
     dead_pixels: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     compression: Literal["bslz4", "lz4", "none"] = "bslz4"
+    header_detail: Literal["all", "basic"] = "all"
+    labels: bool = True
     rate_hz: Positive = 500.0
     exposure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
     blur_samples: Annotated[int, Field(ge=1, le=64)] = 1
@@ -368,7 +373,17 @@ def load(path: Path) -> Config:
     ConfigError
         If the file cannot be read, or see `parse`.
     """
-    return parse(read_text(path), str(path))
+    return beside(parse(read_text(path), str(path)), path.parent)
+
+
+def beside(config: Config, folder: Path) -> Config:
+    """Return the configuration with the files that it names by a relative path taken from a folder."""
+    probe = config.reconstruction.probe
+    if probe.file is None or probe.file.is_absolute():
+        return config
+    changed = probe.model_copy(update={"file": (folder / probe.file).resolve()})
+    reconstruction = config.reconstruction.model_copy(update={"probe": changed})
+    return config.model_copy(update={"reconstruction": reconstruction})
 
 
 def read_text(path: Path) -> str:

@@ -86,9 +86,9 @@ def replay(
     device: Device = None,
 ) -> None:
     """Run the live pipeline on a recorded stream."""
-    from streamptycho.cli.runs import run_folder, run_pipeline
+    from streamptycho.cli.runs import config_of_log, run_folder, run_pipeline
 
-    config = _with_device(_config_of(log, config_file), device)
+    config = _with_device(config_of_log(log, config_file), device)
     folder = run_folder(out, "replay")
     code = run_pipeline(config, folder, monitor=monitor, as_json=as_json, replay=log.resolve(), speed=_speed(speed))
     raise typer.Exit(code)
@@ -217,18 +217,6 @@ def _speed(text: str) -> float | None:
     if not speed > 0:
         raise ConfigError(f"--speed must be a number above 0 or max, got {text!r}")
     return speed
-
-
-def _config_of(log: Path, config_file: Path | None) -> Config:
-    """Return the given configuration, else the one under which the log was recorded."""
-    if config_file is not None:
-        return load(config_file)
-    from streamptycho.recording.stream_log import StreamLogReader
-
-    text = StreamLogReader(log).configuration
-    if text is None:
-        raise ConfigError(f"{log} was recorded without a configuration: give one with --config")
-    return parse(text, f"the configuration in {log}")
 
 
 def _with_device(config: Config, device: str | None) -> Config:

@@ -11,14 +11,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamptycho.cli.runs import close_run
+from streamptycho.cli.runs import close_run, config_of_log
 from streamptycho.cli.table import closing_table
 from streamptycho.config import (
     ORIENTATIONS,
     Config,
     ConfigError,
     Orientation,
-    load,
     parse,
     parse_section,
     read_text,
@@ -90,7 +89,7 @@ def reconstruct_batch(
         write_log(dataset, log, orientation=_orientation(dataset, orientation or "identity", console))
     elif orientation == "auto":
         raise ConfigError("--orientation auto needs a data file: for a log name one of the eight, or import it again")
-    config = _changed(_config(log, config_file), changes, None if log is folder.log else orientation)
+    config = _changed(config_of_log(log, config_file), changes, None if log is folder.log else orientation)
     result = RunResult()
     began = time.monotonic()
     reader = StreamLogReader(log)
@@ -132,15 +131,6 @@ def _judged(dataset: Dataset) -> tuple[Array, Array]:
     side = dataset.geometry.shape[0]
     top, left = ((n - side) // 2 for n in dataset.counts.shape[1:])
     return dataset.counts[chosen, top : top + side, left : left + side], dataset.xy_m[chosen]
-
-
-def _config(log: Path, config_file: Path | None) -> Config:
-    if config_file is not None:
-        return load(config_file)
-    text = StreamLogReader(log).configuration
-    if text is None:
-        raise ConfigError(f"{log} was recorded without a configuration: give one with --config")
-    return parse(text, f"the configuration in {log}")
 
 
 def _changed(config: Config, changes: dict[str, Any], orientation: str | None) -> Config:

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from streamptycho.cli.table import closing_table
 from streamptycho.cli.view import JsonView, TerminalView
-from streamptycho.config import Config
+from streamptycho.config import Config, ConfigError, beside, load, parse
 from streamptycho.recording.nexus import ResultError, read_volume
 from streamptycho.recording.pictures import show_result
+from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.runtime.sockets import free_ports, is_free
 from streamptycho.stages.folder import RunFolder, write_json
 from streamptycho.stages.pipeline import PipelineRun, RunResult
@@ -41,6 +42,25 @@ def run_folder(out: Path | None, what: str) -> RunFolder:
     if folder.summary.exists() or folder.log.exists() or folder.accounting.exists():
         raise RunFolderError(f"{path} already holds a run: choose another folder with --out")
     return folder
+
+
+def config_of_log(log: Path, config_file: Path | None) -> Config:
+    """Return the given configuration, else the one under which the log was recorded.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither, or it cannot be used.
+    StreamLogError
+        If the log cannot be read.
+    """
+    if config_file is not None:
+        return load(config_file)
+    with StreamLogReader(log) as reader:
+        text = reader.configuration
+    if text is None:
+        raise ConfigError(f"{log} was recorded without a configuration: give one with --config")
+    return beside(parse(text, f"the configuration in {log}"), log.parent)
 
 
 def run_pipeline(

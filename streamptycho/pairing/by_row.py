@@ -37,7 +37,7 @@ class RowPositions:
         if self._waiting:
             self._candidates.extend(i for i in (rows - self.first_row).tolist() if i in self._waiting)
 
-    def take(self) -> Placed:
+    def take(self, *, at_once: bool) -> Placed:
         """Return the frames whose position is known by now, or known never to come."""
         acquisition = self.acquisition
         if acquisition.ended or acquisition.newest_row - self._swept_at > REORDER_ROWS:

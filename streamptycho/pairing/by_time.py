@@ -14,6 +14,7 @@ from streamptycho.positions.interpolation import REACH_ROWS, interpolate, interp
 
 MATCH_IN_EXPOSURES = 0.1
 MATCH_AT_LEAST_S = 1e-6
+TOGETHER = 16
 
 
 class TimePositions:
@@ -34,6 +35,7 @@ class TimePositions:
         self.shift_s = shift_s
         self.config = config
         self._heap: list[tuple[float, float, int]] = []
+        self._ready: list[tuple[float, float, int]] = []
         self._discarded: set[int] = set()
 
     def add_frames(self, frames: dict[int, Waiting], indices: list[int]) -> None:
@@ -45,16 +47,22 @@ class TimePositions:
     def add_rows(self, rows: Array) -> None:
         """Rows are read from the acquisition."""
 
-    def take(self) -> Placed:
-        """Return the frames around whose exposure all rows are there that can change the answer."""
+    def take(self, *, at_once: bool) -> Placed:
+        """Return the frames around whose exposure all rows are there that can change the answer.
+
+        Unless `at_once`, a few are left to be taken together with later ones, because each call costs as much.
+        """
         row_time_s, row_xy_m, row_angle_deg = self.acquisition.timed()
         limit = np.inf
         if not self.acquisition.ended:
             limit = row_time_s[-REACH_ROWS - 1] if len(row_time_s) > REACH_ROWS + 1 else -np.inf
-        ready: list[tuple[float, float, int]] = []
         while self._heap and self._heap[0][0] < limit:
-            ready.append(heapq.heappop(self._heap))
-        ready = [item for item in ready if item[2] not in self._discarded]
+            item = heapq.heappop(self._heap)
+            if item[2] not in self._discarded:
+                self._ready.append(item)
+        if len(self._ready) < TOGETHER and not at_once:
+            return Placed.missing(np.zeros(0, dtype=np.int64))
+        ready, self._ready = sorted(item for item in self._ready if item[2] not in self._discarded), []
         if not ready:
             return Placed.missing(np.zeros(0, dtype=np.int64))
         time_s = np.array([item[0] for item in ready])

@@ -59,6 +59,7 @@ class Pairing:
         self._queue: deque[Series] = deque()
         self._head: Series | None = None
         self._newest_delivered = -1
+        self._unsettled = 0
         self._detector_ns = self._positions_ns = 0
         self._counts: Counter[str] = Counter()
         self._anomalies: Counter[Reason] = Counter()
@@ -66,7 +67,7 @@ class Pairing:
     @property
     def waiting_frames(self) -> int:
         """Frames that were received and not yet sent on or dropped."""
-        return sum(len(s.waiting) + len(s.resolved) for s in self._open_series()) + self._writer.frames_in_batch
+        return self._unsettled + self._writer.frames_in_batch
 
     @property
     def scan_ended(self) -> bool:
@@ -138,6 +139,8 @@ class Pairing:
             quiet_s = (now_ns - max(self._detector_ns, self._positions_ns)) * 1e-9
             if quiet_s > GRACE_S:
                 self._placer.bind_nearest()
+            for series in self._open_series():
+                self._placer.place(series, at_once=True)
             self._give_up_waiting(now_ns)
             self._advance(now_ns)
             self._writer.flush()
@@ -152,6 +155,7 @@ class Pairing:
             self._advance(now_ns, finish_reason=reason)
             self._cutter.finish(reason)
             self._writer.end_scan(reason)
+            self._count_what_is_left()
         return self._drain()
 
     def _drain(self) -> Iterator[PairedMessage]:
@@ -203,6 +207,7 @@ class Pairing:
         self._note(series, Reason.REORDERED, arrivals.reordered)
         if not arrivals.fresh:
             return
+        self._unsettled += len(arrivals.fresh)
         self._newest_delivered = max(self._newest_delivered, series.order)
         geometry = series.start.geometry
         if geometry is not None and block.counts.shape[1:] != tuple(geometry.shape):
@@ -274,23 +279,20 @@ class Pairing:
     def _count_what_is_left(self) -> None:
         """When the last projection is done, what came already belongs to none."""
         if self._writer.scan_ended:
-            self._note(None, Reason.STRAY, sum(len(s.waiting) + len(s.resolved) for s in self._queue))
+            self._note(None, Reason.STRAY, self._unsettled)
+            self._unsettled = 0
             self._queue.clear()
             self._head = None
 
     def _limit_waiting(self, now_ns: int) -> None:
-        """Drop the oldest frames of the oldest series that has any, when too many wait."""
-        excess = self.waiting_frames - self._writer.frames_in_batch - self.config.max_waiting_frames
-        if excess <= 0:
-            return
-        for series in self._open_series():
+        """Drop the oldest frames without position, when too many wait for theirs or behind them."""
+        while (excess := self._unsettled - self.config.max_waiting_frames) > 0:
+            series = next((s for s in self._open_series() if s.waiting), None)
+            if series is None:
+                return
             oldest = [index for index, _ in zip(series.waiting, range(excess), strict=False)]
-            self._placer.discard(series, oldest)
-            series.resolve(Placed.missing(np.array(oldest, dtype=np.int64)), Reason.OVERFLOW)
-            excess -= len(oldest)
-            if excess > 0 and series is not self._head:
-                excess -= series.drop_resolved(excess)
-        self._advance(now_ns)
+            self._give_up(series, oldest, Reason.OVERFLOW)
+            self._advance(now_ns)
 
     def _give_up_waiting(self, now_ns: int) -> None:
         for series in self._open_series():
@@ -298,7 +300,7 @@ class Pairing:
                 continue
             oldest_ns = next(iter(series.waiting.values())).arrived_ns
             if now_ns - max(oldest_ns, self._positions_ns) > self.config.positions_timeout_s * 1e9:
-                self._resolve_missing(series)
+                self._give_up(series, list(series.waiting), Reason.UNPAIRED)
 
     def _advance(self, now_ns: int, finish_reason: str | None = None) -> None:
         self._placer.bind()
@@ -309,12 +311,12 @@ class Pairing:
                     return
                 self._head = self._queue.popleft()
                 geometry = self._head.start.geometry
-                self._head.resolved.extend(self._head.overflowed)
                 if geometry is not None:
                     self._cutter.begin(self._head, geometry)
             head = self._head
             if finish_reason is not None:
                 self._resolve_finally(head)
+            self._unsettled -= len(head.resolved)
             self._cutter.take(head)
             reason = finish_reason if finish_reason is not None else self._end_reason(head, now_ns)
             if head.all_arrived:
@@ -330,13 +332,12 @@ class Pairing:
 
     def _resolve_finally(self, series: Series) -> None:
         self._placer.bind_finally(series)
-        self._placer.place(series)
-        self._resolve_missing(series)
+        self._placer.place(series, at_once=True)
+        self._give_up(series, list(series.waiting), Reason.UNPAIRED)
 
-    def _resolve_missing(self, series: Series, reason: Reason = Reason.UNPAIRED) -> None:
-        waiting = list(series.waiting)
-        self._placer.discard(series, waiting)
-        series.resolve(Placed.missing(np.array(waiting, dtype=np.int64)), reason)
+    def _give_up(self, series: Series, indices: list[int], reason: Reason) -> None:
+        self._placer.discard(series, indices)
+        series.resolve(Placed.missing(np.array(indices, dtype=np.int64)), reason)
 
     def _end_reason(self, series: Series, now_ns: int) -> str | None:
         """Return why no more frames of a series are expected, None while they are."""

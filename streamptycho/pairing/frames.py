@@ -81,7 +81,6 @@ class Series:
         self.order = order
         self.waiting: dict[int, Waiting] = {}
         self.resolved: deque[Resolved] = deque()
-        self.overflowed: list[Resolved] = []
         self.explained: Counter[Reason] = Counter()
         self.anomalies: Counter[Reason] = Counter()
         self.frames_received = 0
@@ -170,15 +169,6 @@ class Series:
             self.resolved.append(
                 Resolved(index, frame.counts, x_m, y_m, qualities[at], placed.angle_deg[at], frame.arrived_ns, dropped)
             )
-
-    def drop_resolved(self, count: int) -> int:
-        """Turn the oldest `count` of `resolved` into losses by overflow; return how many there were."""
-        count = min(count, len(self.resolved))
-        for _ in range(count):
-            item = self.resolved.popleft()
-            dropped = item.dropped or Reason.OVERFLOW
-            self.overflowed.append(item._replace(dropped=dropped, counts=np.zeros((0, 0), dtype=np.uint8)))
-        return count
 
     def close(self) -> None:
         """Take no more frames and free what only they needed."""

@@ -15,6 +15,9 @@ from streamptycho.pairing.frames import Placed, Series
 from streamptycho.pairing.matching import Matcher
 from streamptycho.pairing.rows import Acquisition
 
+# Projections leave in order of their series, so those behind many undecided ones need no verdict yet.
+MAX_UNDECIDED = 8
+
 Positions = RowPositions | TimePositions | Literal["none"]
 
 
@@ -51,8 +54,12 @@ class Placer:
     def bind(self) -> None:
         """Give an acquisition to every series that has none and for which it is certain."""
         if self.matcher.acquisitions:
+            undecided = 0
             for series in list(self._unbound):
                 self._bind(series, nothing_follows=False)
+                undecided += series in self._unbound
+                if undecided >= MAX_UNDECIDED:
+                    return
 
     def bind_nearest(self) -> None:
         """Give the nearest acquisition to series that wait for certainty, because nothing was armed for a while."""
@@ -101,7 +108,7 @@ class Placer:
         if isinstance(positions, RowPositions | TimePositions):
             positions.discard(indices)
 
-    def place(self, series: Series) -> None:
+    def place(self, series: Series, *, at_once: bool = False) -> None:
         """Resolve the frames whose position is known by now, or known never to come."""
         positions = self._positions.get(series)
         if positions is None or not series.waiting:
@@ -111,7 +118,8 @@ class Placer:
             return
         if positions.acquisition.ended:
             self.order(positions.acquisition)
-        series.resolve(positions.take())
+        at_once = at_once or series.all_arrived or series.ended_ns is not None
+        series.resolve(positions.take(at_once=at_once))
 
     def release(self, series: Series) -> None:
         """Forget a series that was ended, and the rows that only it needed."""

@@ -11,10 +11,12 @@ import numpy as np
 
 from streamptycho.messages import Array, Quality
 
-REACH_ROWS = 4
+REACH_ROWS = 5
 GAP_IN_SAMPLES = 3.0
 _REVERSED_COSINE = -0.5
-_ALIGNED_COSINE = 0.5
+_ALIGNED_COSINE = 0.8
+# A turn takes one interval or two: those that hold it lie between these neighbours.
+_TURN_SPANS = ((-1, 1), (-1, 2), (-2, 1))
 _SAME_VELOCITY = 0.25
 _JUMP_IN_VELOCITIES = 3.0
 
@@ -25,20 +27,25 @@ def find_turns(row_time_s: Array, row_xy_m: Array) -> Array:
     An interval is a turn when the motion before and after it is straight and opposite, and the motion across it is
     like neither; it is a jump when it is much faster than both its neighbours.
     """
-    count = len(row_time_s) - 1
-    turns = np.zeros(max(count, 0), dtype=bool)
+    count = max(len(row_time_s) - 1, 0)
+    turns = np.zeros(count, dtype=bool)
     if count < 3:
         return turns
     velocity = np.diff(row_xy_m, axis=0) / np.diff(row_time_s)[:, None]
-    before, across, after = velocity[:-2], velocity[1:-1], velocity[2:]
-    earlier = np.vstack([before[:1], velocity[:-3]])
-    later = np.vstack([velocity[3:], after[-1:]])
-    opposite = _cosine(before, after) < _REVERSED_COSINE
-    straight = (_cosine(earlier, before) > _ALIGNED_COSINE) & (_cosine(after, later) > _ALIGNED_COSINE)
-    unlike = (_change(across, before) > _SAME_VELOCITY) & (_change(across, after) > _SAME_VELOCITY)
     speed = np.linalg.norm(velocity, axis=1)
-    jump = speed[1:-1] > _JUMP_IN_VELOCITIES * np.maximum(speed[:-2], speed[2:])
-    turns[1:-1] = (opposite & straight & unlike) | jump
+    turns[1:-1] = speed[1:-1] > _JUMP_IN_VELOCITIES * np.maximum(speed[:-2], speed[2:])
+    goes_on = _cosine(velocity[:-1], velocity[1:]) > _ALIGNED_COSINE
+    straight_before, straight_after = np.append(True, goes_on), np.append(goes_on, True)
+    for before, after in _TURN_SPANS:
+        at = np.arange(-before, count - after)
+        if not len(at):
+            continue
+        one, two = at + before, at + after
+        opposite = _cosine(velocity[one], velocity[two]) < _REVERSED_COSINE
+        unlike = (_change(velocity[at], velocity[one]) > _SAME_VELOCITY) & (
+            _change(velocity[at], velocity[two]) > _SAME_VELOCITY
+        )
+        turns[at] |= opposite & unlike & straight_before[one] & straight_after[two]
     return turns
 
 

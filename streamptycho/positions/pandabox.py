@@ -159,7 +159,8 @@ class PandaBoxDecoder:
         if averages and axis.column.startswith("PCAP.TS_START."):
             gate_s = reader.gate_s(table)
             if gate_s is not None:
-                time_s = time_s + gate_s / 2
+                with np.errstate(all="ignore"):
+                    time_s = time_s + gate_s / 2
         return time_s
 
     def _release(self, acquisition: _Acquisition) -> Iterator[PositionMessage]:
@@ -205,7 +206,7 @@ def _ready_connection(scaled: bool) -> DataConnection:
 
 
 def _axis(reader: ColumnReader, table: Array, axis: AxisConfig) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return reader.values(table, axis.column) * axis.scale + axis.offset
 
 

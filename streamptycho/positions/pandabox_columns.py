@@ -28,7 +28,7 @@ class ColumnReader:
     Raises
     ------
     HeaderError
-        If rows are empty or too long, or a column has a type that is not on the wire.
+        If rows are empty or too long, or a column has no name or a type that is not on the wire.
     """
 
     def __init__(self, start: StartData) -> None:
@@ -36,6 +36,8 @@ class ColumnReader:
         self._fields: dict[str, FieldCapture] = {f"{f.name}.{f.capture}": f for f in start.fields}
         if start.format != "Framed" or start.process not in ("Raw", "Scaled"):
             raise HeaderError(f"expected framed rows, scaled or raw, got {start.format!r} {start.process!r}")
+        if any("None" in (f.name, f.capture) for f in start.fields):
+            raise HeaderError("a column has no name or no capture")
         if any(f.type not in _WIRE_TYPES for f in start.fields):
             raise HeaderError("a column has a type that is neither int32, uint32, int64 nor double")
         size = sum(f.type.itemsize for f in start.fields)
@@ -55,15 +57,17 @@ class ColumnReader:
             return values
         if field.capture == "Mean":
             ticks = self._gate_ticks(table)
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 values = values / ticks if ticks is not None else np.full(len(table), np.nan)
-        scaled: Array = values * field.scale + field.offset
+        with np.errstate(all="ignore"):
+            scaled: Array = values * field.scale + field.offset
         return scaled
 
     def gate_s(self, table: Array) -> Array | None:
         """Return how long the gate was open (M,) in seconds, None when that was not captured."""
         ticks = self._gate_ticks(table)
-        return None if ticks is None else ticks * TICK_S
+        with np.errstate(all="ignore"):
+            return None if ticks is None else ticks * TICK_S
 
     def _gate_ticks(self, table: Array) -> Array | None:
         for column in (GATE_DURATION_FIELD, SAMPLES_FIELD):
@@ -72,6 +76,7 @@ class ColumnReader:
                 continue
             ticks: Array = table[column].astype(np.float64)
             if not self.raw and field.scale:
-                ticks = (ticks - (field.offset or 0.0)) / field.scale
+                with np.errstate(all="ignore"):
+                    ticks = (ticks - (field.offset or 0.0)) / field.scale
             return ticks
         return None

@@ -104,7 +104,7 @@ def replay_configuration(
     if dataset.probe is not None and probe_path is not None:
         reconstruction = {
             "modes": max(1, len(dataset.probe)),
-            "probe": {"start": "file", "file": str(probe_path.resolve())},
+            "probe": {"start": "file", "file": probe_path.name},
         }
     return Config.model_validate(
         {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from streamptycho.recording.hdf5 import (
     write_atomically,
 )
 from streamptycho.recording.provenance import Provenance, write_provenance
+from streamptycho.tomography.interface import ProjectionStack
 
 __all__ = [
-    "ProjectionStack",
     "Provenance",
     "ResultError",
     "Volume",
@@ -41,17 +41,6 @@ __all__ = [
     "write_projection",
     "write_volume",
 ]
-
-
-class ProjectionStack(NamedTuple):
-    """Aligned projections.
-
-    `angles_deg` (P,), `phases` (P, H, W) float32 in radians, `shifts_px` (P, 2) (row, column) by which they were moved.
-    """
-
-    angles_deg: Array
-    phases: Array
-    shifts_px: Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +110,7 @@ def write_volume(
     path: Path,
     volume: Array,
     update: VolumeUpdate,
-    stack: ProjectionStack | tuple[Array, Array, Array] | None,
+    stack: ProjectionStack | None,
     provenance: Provenance,
 ) -> None:
     """Write a volume (Z, Y, X) as NXtomoproc, with its orthoslices and, if given, the aligned projections.
@@ -131,8 +120,7 @@ def write_volume(
     ResultError
         If the file cannot be written.
     """
-    parts = None if stack is None else ProjectionStack(*stack)
-    write_atomically(path, lambda file: _fill_volume(file, np.asarray(volume), update, parts, provenance))
+    write_atomically(path, lambda file: _fill_volume(file, np.asarray(volume), update, stack, provenance))
 
 
 def read_volume(path: Path) -> Volume:
@@ -149,8 +137,7 @@ def read_volume(path: Path) -> Volume:
             process = entry["reconstruction"]
             stack = None
             if "projections" in entry:
-                aligned = entry["projections"]
-                stack = ProjectionStack(aligned["rotation_angle"][()], aligned["phase"][()], aligned["shift_px"][()])
+                stack = _read_stack(entry["projections"])
             return Volume(
                 scan_id=str(entry["entry_identifier"].asstr()[()]),
                 data=entry["data/data"][()],
@@ -206,9 +193,8 @@ def result_kind(path: Path) -> Literal["projection", "volume"] | None:
 
 def write_nxtomo(
     path: Path,
-    stack: ProjectionStack | tuple[Array, Array, Array],
+    stack: ProjectionStack,
     *,
-    pixel_m: float,
     energy_ev: float | None = None,
     name: str = "ptychography",
 ) -> None:
@@ -221,7 +207,6 @@ def write_nxtomo(
     ResultError
         If the file cannot be written.
     """
-    parts = ProjectionStack(*stack)
 
     def fill(file: Any) -> None:
         entry = _root(file, "entry1", "data")
@@ -229,16 +214,16 @@ def write_nxtomo(
         dataset(entry, "title", name)
         instrument = group(entry, "instrument", "NXinstrument")
         detector = group(instrument, "detector", "NXdetector")
-        dataset(detector, "data", np.asarray(parts.phases, np.float32), "rad", long_name="phase (rad)")
-        dataset(detector, "image_key", np.zeros(len(parts.angles_deg), np.int32))
+        dataset(detector, "data", np.asarray(stack.phase_rad, np.float32), "rad", long_name="phase (rad)")
+        dataset(detector, "image_key", np.zeros(len(stack.angles_deg), np.int32))
         for axis in ("x_pixel_size", "y_pixel_size"):
-            dataset(detector, axis, pixel_m, "m")
+            dataset(detector, axis, stack.pixel_m, "m")
         if energy_ev is not None:
             beam = group(instrument, "beam", "NXbeam")
             dataset(beam, "incident_energy", energy_ev, "eV")
         sample = group(entry, "sample", "NXsample")
         dataset(sample, "name", name)
-        dataset(sample, "rotation_angle", np.asarray(parts.angles_deg, np.float64), "degrees")
+        dataset(sample, "rotation_angle", np.asarray(stack.angles_deg, np.float64), "degrees")
         data = group(entry, "data", "NXdata", signal="data", axes=["rotation_angle", ".", "."])
         data["data"] = detector["data"]
         data["rotation_angle"] = sample["rotation_angle"]
@@ -318,6 +303,23 @@ def _fill_volume(
         picture(entry, name, getattr(update, name), update.voxel_m, title=title, units=units, axes=axes)
     if stack is not None:
         aligned = group(entry, "projections", "NXdata", signal="phase", axes=["rotation_angle", ".", "."])
-        dataset(aligned, "phase", np.asarray(stack.phases, np.float32), "rad")
+        dataset(aligned, "number", np.asarray(stack.keys, np.int64))
+        dataset(aligned, "phase", np.asarray(stack.phase_rad, np.float32), "rad")
+        dataset(aligned, "magnitude", np.asarray(stack.magnitude, np.float32))
         dataset(aligned, "rotation_angle", np.asarray(stack.angles_deg, np.float64), "degrees")
         dataset(aligned, "shift_px", np.asarray(stack.shifts_px, np.float64), "pixel")
+        dataset(aligned, "pixel_size", stack.pixel_m, "m")
+        dataset(aligned, "center_xy", np.asarray(stack.center_xy_m, np.float64), "m")
+
+
+def _read_stack(aligned: Any) -> ProjectionStack:
+    x_m, y_m = aligned["center_xy"][()].tolist()
+    return ProjectionStack(
+        keys=aligned["number"][()],
+        angles_deg=aligned["rotation_angle"][()],
+        phase_rad=aligned["phase"][()],
+        magnitude=aligned["magnitude"][()],
+        shifts_px=aligned["shift_px"][()],
+        pixel_m=float(aligned["pixel_size"][()]),
+        center_xy_m=(x_m, y_m),
+    )

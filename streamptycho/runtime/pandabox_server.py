@@ -8,8 +8,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from streamptycho.runtime.pandabox_control import PandaControl
 
@@ -122,7 +121,8 @@ class PandaServer:
         self._option = b"XML FRAMED SCALED" if scaled else b"XML FRAMED RAW"
         self._ready: dict[asyncio.StreamWriter, bool] = {}
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+        self._flush_s = 0.0
         data_socket = socket.create_server((host, data_port))
         try:
             control_socket = socket.create_server((host, control_port))
@@ -150,30 +150,39 @@ class PandaServer:
 
     def close(self, flush_s: float = 2.0) -> None:
         """Close everything; clients that read get all that was published."""
-        if self._thread.is_alive():
-            self._call(self._shut, flush_s)
-            self._thread.join(flush_s + 5.0)
+        self._flush_s = flush_s
+        self._call(self._closing.set)
+        self._thread.join(flush_s + 5.0)
 
-    def _call(self, function: Any, *arguments: Any) -> None:
-        if not self._loop.is_closed():
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        # the loop is gone when the instrument is closed twice, or written to after that
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _serve(self, data_socket: socket.socket, control_socket: socket.socket) -> None:
         asyncio.set_event_loop(self._loop)
-        servers = [
-            self._loop.run_until_complete(asyncio.start_server(handler, sock=listening, limit=MAX_LINE_BYTES))
-            for handler, listening in ((self._on_data, data_socket), (self._on_control, control_socket))
-        ]
         try:
-            self._loop.run_forever()
+            self._loop.run_until_complete(self._main(data_socket, control_socket))
         finally:
-            for server in servers:
-                server.close()
-            leftover = asyncio.all_tasks(self._loop)
-            for task in leftover:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*leftover, return_exceptions=True))
             self._loop.close()
+
+    async def _main(self, data_socket: socket.socket, control_socket: socket.socket) -> None:
+        data = await asyncio.start_server(self._on_data, sock=data_socket, limit=MAX_LINE_BYTES)
+        control = await asyncio.start_server(self._on_control, sock=control_socket, limit=MAX_LINE_BYTES)
+        await self._closing.wait()
+        data.close()
+        control.close()
+        for writer in self._writers:
+            writer.close()
+        end = self._loop.time() + self._flush_s
+        while self._writers and self._loop.time() < end:
+            await asyncio.sleep(0.005)
+        for writer in self._writers:
+            writer.transport.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _on_data(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -187,7 +196,7 @@ class PandaServer:
             self._attach(writer)
             while await reader.read(MAX_LINE_BYTES):
                 continue
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
             return
         finally:
             self._ready.pop(writer, None)
@@ -203,7 +212,7 @@ class PandaServer:
                 if answer is not None:
                     writer.write(answer.encode() + b"\n")
                     await writer.drain()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             return
         finally:
             await self._close(writer)
@@ -238,22 +247,6 @@ class PandaServer:
         for writer in self._ready:
             writer.close()
         self._ready.clear()
-
-    def _shut(self, flush_s: float) -> None:
-        for writer in self._writers:
-            writer.close()
-        task = self._loop.create_task(self._finish(flush_s))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _finish(self, flush_s: float) -> None:
-        end = self._loop.time() + flush_s
-        while self._loop.time() < end and self._writers:
-            await asyncio.sleep(0.01)
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.sleep(0)
-        self._loop.stop()
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes | None:

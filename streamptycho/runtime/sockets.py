@@ -10,7 +10,7 @@ from streamptycho import wire
 from streamptycho.config import ServiceAddress
 from streamptycho.messages import Message
 
-LINGER_MS = 10_000
+LINGER_UNTIL_SENT = -1
 MAX_MESSAGE_BYTES = 2 << 30
 
 
@@ -50,12 +50,15 @@ def is_free(host: str, port: int) -> bool:
 
 
 class PushSink:
-    """Sends data to the next service. Full queues block, nothing is dropped."""
+    """Sends data to the next service. Full queues block, nothing is dropped.
+
+    The process does not end before the next service has taken everything, however slow it is: see `release_sockets`.
+    """
 
     def __init__(self, endpoint: str, high_water_mark: int) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.sndhwm = high_water_mark
-        self._socket.linger = LINGER_MS
+        self._socket.linger = LINGER_UNTIL_SENT
         _bind(self._socket, endpoint)
 
     def put(self, message: Message, timeout_s: float) -> bool:
@@ -69,7 +72,7 @@ class PushSink:
         return True
 
     def close(self) -> None:
-        """Close after what was put has left, or after ten seconds."""
+        """Close; what was put still leaves, as long as it takes."""
         self._socket.close()
 
 
@@ -135,6 +138,11 @@ class SubSource:
     def close(self) -> None:
         """Close at once."""
         self._socket.close(0)
+
+
+def release_sockets() -> None:
+    """Wait until everything that was sent has left, then give up all sockets. Call at the end of a process."""
+    zmq.Context.instance().term()
 
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:

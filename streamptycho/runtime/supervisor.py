@@ -126,5 +126,10 @@ class StopSignal:
         """Whether to stop."""
         return self.count > 0 or (self._parent is not None and os.getppid() != self._parent)
 
+    def release(self) -> None:
+        """Let the next signal end the process at once, as it does by default."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+
     def _note(self, number: int, frame: object) -> None:
         self.count += 1

@@ -18,6 +18,7 @@ from streamptycho.simulation.beam import make_probe
 from streamptycho.simulation.capture import Capture
 from streamptycho.simulation.diffraction import CountingDetector, Scatterer
 from streamptycho.simulation.faults import ImageEvent, Tally, disturb_images, positions_stopped, row_pieces
+from streamptycho.simulation.header import trimmed_header
 from streamptycho.simulation.sample import make_sample
 from streamptycho.simulation.trajectory import Trajectory, make_trajectory
 from streamptycho.simulation.window import simulation_of, window
@@ -171,14 +172,15 @@ class Instrument:
             series = 1 if self._one_series else number + 1
             if opens:
                 series_begin_s = projection.begin_s
-                labels: dict[str, object] = {"scan_id": self.config.scan_id}
-                if not self._one_series:
+                labels: dict[str, object] = {"scan_id": self.config.scan_id} if simulation.labels else {}
+                if labels and not self._one_series:
                     labels |= {"projection": number, "angle_deg": projection.angle_deg}
                 expected = frames * (simulation.projections if self._one_series else 1)
                 for parts in messages.start(
                     series=series, n_frames=expected, epoch_s=epoch_s + series_begin_s, labels=labels
                 ):
-                    yield _Due(projection.begin_s - LEAD_S / 2, "detector", "data", tuple(parts))
+                    said = trimmed_header(parts, tables=simulation.header_detail == "all", appendix=simulation.labels)
+                    yield _Due(projection.begin_s - LEAD_S / 2, "detector", "data", tuple(said))
             since_s = projection.begin_s - series_begin_s
             before = number * frames if self._one_series else 0
             images = (

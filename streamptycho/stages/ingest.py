@@ -59,7 +59,6 @@ class IngestStage:
         self._restamp = restamp
         self._counters: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
-        self._anomalies: Counter[str] = Counter()
         self._frame_rate, self._row_rate = Rate(), Rate()
         self._record_ns = self._handled_ns = self._ticked_ns = 0
         self._next_frame_ns = self._next_path_ns = 0
@@ -105,7 +104,7 @@ class IngestStage:
             text=self._text,
             counters={**self._counters, "waiting_frames": self._pairing.waiting_frames},
             dropped=dict(self._dropped),
-            anomalies=dict(self._anomalies),
+            anomalies=self._pairing.anomalies,
             rates={"frames_per_s": self._frame_rate.per_s(now_ns), "rows_per_s": self._row_rate.per_s(now_ns)},
             queue=self._pairing.waiting_frames,
             lag_s=0.0 if self._restamp else max(0, self._handled_ns - self._record_ns) * 1e-9,
@@ -136,10 +135,8 @@ class IngestStage:
             self._row_rate.add(len(decoded.row), now_ns)
         elif isinstance(decoded, SeriesStart):
             self._counters["series"] += 1
-        elif isinstance(decoded, Anomaly):
-            self._anomalies[decoded.reason] += decoded.count
-            if decoded.detail:
-                self._text = decoded.detail
+        elif isinstance(decoded, Anomaly) and decoded.detail:
+            self._text = decoded.detail
         yield from self._note(self._pairing.feed(decoded, self._record_ns), now_ns)
 
     def _note(self, outputs: Iterable[Message], now_ns: int) -> Iterator[Message]:
@@ -156,7 +153,6 @@ class IngestStage:
                 self._counters["projections"] += 1
                 self._counters["frames_sent"] += out.frames_sent
                 self._dropped.update(out.dropped)
-                self._anomalies.update(out.anomalies)
                 if self._restamp:
                     out = replace(out, last_frame_ns=out.last_frame_ns + now_ns - self._record_ns)
             elif isinstance(out, ScanEnd):

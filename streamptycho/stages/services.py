@@ -23,6 +23,7 @@ from streamptycho.runtime.sockets import (
     PushSink,
     SubSource,
     data_endpoint,
+    release_sockets,
     status_endpoint,
 )
 from streamptycho.runtime.supervisor import StopSignal
@@ -61,6 +62,9 @@ def run_service(name: str, config: Config, options: ServiceOptions) -> int:
         print(f"{name} failed: {sentence}", file=sys.stderr)  # noqa: T201
         options.folder.write_status(ServiceStatus(service=name, state="failed", text=sentence))
         return FAILED
+    finally:
+        stop.release()
+    release_sockets()
     return 0
 
 
@@ -148,7 +152,7 @@ def _tomography(config: Config, options: ServiceOptions, stop: StopSignal) -> No
 def _monitor(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     from streamptycho.monitor import MonitorServer, Store
 
-    store = Store()
+    store = Store(expected_projections=config.projections.count)
     server = MonitorServer(store, config.monitor)
     addresses = config.pipeline
     services = (addresses.record, addresses.ingest, addresses.reconstruct, addresses.tomography)
@@ -230,7 +234,10 @@ def projection_writer(config: Config, folder: RunFolder) -> Tap:
     def write(message: Message) -> None:
         if not isinstance(message, ObjectUpdate) or not message.final:
             return
-        write_projection(folder.projection(message.projection), message, Provenance(configuration=configuration))
+        provenance = Provenance(
+            configuration=configuration, end_s=message.last_frame_ns * 1e-9, dropped=message.dropped
+        )
+        write_projection(folder.projection(message.projection), message, provenance)
         append_json(
             folder.reconstructed,
             {
@@ -256,9 +263,8 @@ def volume_writer(config: Config, folder: RunFolder, stage: TomographyStage) -> 
         if not isinstance(message, VolumeUpdate) or not message.final:
             return
         provenance = Provenance(configuration=configuration)
-        found = stage.aggregator.projection_stack()
-        stack = (found.angles_deg, found.phase_rad, found.shifts_px)
+        stack = stage.aggregator.projection_stack()
         write_volume(folder.volume, stage.aggregator.volume(), message, stack, provenance)
-        write_nxtomo(folder.nxtomo, stack, pixel_m=message.voxel_m, name=config.scan_id)
+        write_nxtomo(folder.nxtomo, stack, name=config.scan_id)
 
     return write

@@ -13,8 +13,8 @@ from streamptycho.stages.pipeline import RunResult
 def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | None) -> dict[str, Any]:
     """Return the summary of a run.
 
-    `frames.unexplained` is what was announced by the detector and is neither paired nor dropped for a reason: always 0
-    unless the accounting itself is wrong.
+    `frames.anomalies` counts what was noticed and lost no frame. `frames.unexplained` is what was announced by the
+    detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
             "dropped": dict(dropped),
             "unexplained": sent - paired - sum(dropped.values()),
             "left_out_of_reconstruction": dict(not_reconstructed),
-            "anomalies": dict(anomalies),
+            "anomalies": {reason: count for reason, count in anomalies.items() if reason not in dropped},
         },
         "projections": [_projection(end, finished.get(end["projection"])) for end in ends],
         "volume": volume,

@@ -37,7 +37,7 @@ def xy_of(series: int, index: int) -> tuple[float, float]:
 
 
 def mark(series: int, index: int) -> int:
-    return series * 1000 + index
+    return (series * 1000 + index) % 2**31
 
 
 def series_start(k: int, n: int | None, *, epoch_s: float | None = None, **labels: object) -> SeriesStart:

@@ -118,7 +118,7 @@ def test_the_probe_is_guessed_anew_while_frames_are_few(measurement):
     fresh.add(measurement.batch(0, 64))
     grown = make(sweeps=1)
     grown.begin(measurement.start())
-    for first, stop in ((0, 1), (1, 3), (3, 8), (8, 20), (20, 64)):
+    for first, stop in ((0, 1), (1, 3), (3, 8), (8, 16), (16, 64)):
         grown.add(measurement.batch(first, stop))
         grown.update()
     np.testing.assert_array_equal(grown.update().probe, fresh.update().probe)

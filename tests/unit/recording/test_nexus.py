@@ -1,5 +1,6 @@
 """Result files: written whole, read back equal, opened by other programs."""
 
+import dataclasses
 import platform
 
 import h5py
@@ -18,6 +19,7 @@ from streamptycho.recording.nexus import (
     write_projection,
     write_volume,
 )
+from streamptycho.tomography.interface import ProjectionStack
 
 PROVENANCE = Provenance(
     configuration="scan_id: bone\n", start_s=1.7e9, end_s=1.7e9 + 60, dropped={"missing": 3}, anomalies={"reordered": 9}
@@ -63,7 +65,15 @@ def volume():
         resolution_m=None,
         final=True,
     )
-    stack = (np.array([0.0, 1.0, 2.0]), rng.random((3, 12, 24)).astype(np.float32), rng.random((3, 2)))
+    stack = ProjectionStack(
+        keys=np.arange(3),
+        angles_deg=np.array([0.0, 1.0, 2.0]),
+        phase_rad=rng.random((3, 12, 24)).astype(np.float32),
+        magnitude=rng.random((3, 12, 24)).astype(np.float32),
+        shifts_px=rng.random((3, 2)),
+        pixel_m=31e-9,
+        center_xy_m=(1e-6, -2e-6),
+    )
     return data, update, stack
 
 
@@ -127,7 +137,7 @@ def test_silx_shows_the_phase_at_once(tmp_path):
     write_projection(tmp_path / "p.h5", projection(), PROVENANCE)
     data, update, stack = volume()
     write_volume(tmp_path / "v.nxs", data, update, stack, PROVENANCE)
-    write_nxtomo(tmp_path / "t.nxs", stack, pixel_m=31e-9, energy_ev=6200.0)
+    write_nxtomo(tmp_path / "t.nxs", stack, energy_ev=6200.0)
     with silx_io.open(str(tmp_path / "p.h5")) as file:
         plot = nxdata.get_default(file)
         assert plot.signal.name.endswith("/phase/phase")
@@ -152,7 +162,8 @@ def test_a_volume_comes_back_as_it_was(tmp_path):
     np.testing.assert_array_equal(found.data, data)
     assert (found.voxel_m, found.quantity, found.projections_used) == (31.25e-9, "electron_density_per_A3", 3)
     assert found.stack is not None
-    for left, right in zip(found.stack, stack, strict=True):
+    for field in dataclasses.fields(stack):
+        left, right = getattr(found.stack, field.name), getattr(stack, field.name)
         np.testing.assert_array_equal(left, right)
     assert_same(read_slices(tmp_path / "v.nxs"), update)
     assert result_kind(tmp_path / "v.nxs") == "volume"
@@ -165,13 +176,13 @@ def test_a_volume_comes_back_as_it_was(tmp_path):
 
 def test_nxtomo_has_what_tomography_programs_look_for(tmp_path):
     _, _, stack = volume()
-    write_nxtomo(tmp_path / "t.nxs", stack, pixel_m=31e-9, energy_ev=6200.0)
+    write_nxtomo(tmp_path / "t.nxs", stack, energy_ev=6200.0)
     with h5py.File(tmp_path / "t.nxs") as file:
         entry = file["entry1"]
         assert entry["definition"].asstr()[()] == "NXtomo"
         assert entry["instrument/detector/image_key"][()].tolist() == [0, 0, 0]
-        np.testing.assert_array_equal(entry["sample/rotation_angle"][()], stack[0])
-        np.testing.assert_array_equal(entry["data/data"][()], stack[1])
+        np.testing.assert_array_equal(entry["sample/rotation_angle"][()], stack.angles_deg)
+        np.testing.assert_array_equal(entry["data/data"][()], stack.phase_rad)
         assert {"data", "rotation_angle", "image_key"} <= set(entry["data"])
 
 

@@ -181,6 +181,32 @@ def test_stream1_messages_have_their_parts(small):
     assert htypes == (["dheader", *["dimage"] * n, "dseries_end"]) * 2
 
 
+@pytest.mark.parametrize("protocol", ["dectris_stream1", "dectris_stream2"])
+def test_a_basic_header_leaves_the_tables_out(small, protocol):
+    def first(detail):
+        instrument = Instrument(small(detector__protocol=protocol, header_detail=detail))
+        return next(r.parts for r in instrument.events(EPOCH_S) if r.source == "detector")
+
+    full, basic = first("all"), first("basic")
+    if protocol == "dectris_stream1":
+        assert (len(full), len(basic)) == (9, 3)
+        assert b'"header_detail":"basic"' in basic[0]
+        assert basic[1:] == (full[1], full[8])
+    else:
+        said = [dict(getattr(m := cbor2.loads(parts[0]), "value", m)) for parts in (full, basic)]
+        assert set(said[0]) - set(said[1]) == {"countrate_correction_lookup_table", "flatfield", "pixel_mask"}
+        assert next(iter(said[1])) == "type"
+        assert all(said[0][key] == value for key, value in said[1].items())
+
+
+@pytest.mark.parametrize("protocol", ["dectris_stream1", "dectris_stream2"])
+def test_a_control_system_may_write_nothing_into_the_header(small, protocol):
+    instrument = Instrument(small(detector__protocol=protocol, labels=False))
+    parts = next(r.parts for r in instrument.events(EPOCH_S) if r.source == "detector")
+    assert b"angle_deg" not in b"".join(parts)
+    assert len(parts) == (8 if protocol == "dectris_stream1" else 1)
+
+
 def test_faults_are_accounted_for(small):
     faults = {"drop_frames": 0.1, "duplicate_frames": 0.1, "reorder_frames": 0.1, "corrupt_frames": 0.1, "seed": 4}
     instrument = Instrument(small(faults=faults))
