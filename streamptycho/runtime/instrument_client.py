@@ -51,9 +51,11 @@ class InstrumentClient:
         self._sequence = 0
         self._detector_endpoint = detector_endpoint
         self._detector: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
-        self._detector.rcvhwm = 20_000
-        self._detector.maxmsgsize = MAX_DETECTOR_MESSAGE_BYTES
-        self._events = self._detector.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._detector.setsockopt(zmq.RCVHWM, 20_000)
+        self._detector.setsockopt(zmq.MAXMSGSIZE, MAX_DETECTOR_MESSAGE_BYTES)
+        self._events: zmq.Socket[bytes] = self._detector.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
         self._poller = zmq.Poller()
         self._poller.register(self._detector, zmq.POLLIN)
         self._poller.register(self._events, zmq.POLLIN)

@@ -57,8 +57,8 @@ class PushSink:
 
     def __init__(self, endpoint: str, high_water_mark: int) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
-        self._socket.sndhwm = high_water_mark
-        self._socket.linger = LINGER_UNTIL_SENT
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        self._socket.setsockopt(zmq.LINGER, LINGER_UNTIL_SENT)
         _bind(self._socket, endpoint)
 
     def put(self, message: Message, timeout_s: float) -> bool:
@@ -81,8 +81,8 @@ class PullSource:
 
     def __init__(self, endpoint: str, high_water_mark: int) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
-        self._socket.rcvhwm = high_water_mark
-        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.connect(endpoint)
 
     def get(self, timeout_s: float) -> Message | None:
@@ -101,8 +101,8 @@ class PubSink:
 
     def __init__(self, endpoint: str, high_water_mark: int = 32) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
-        self._socket.sndhwm = high_water_mark
-        self._socket.linger = 500
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        self._socket.setsockopt(zmq.LINGER, 500)
         _bind(self._socket, endpoint)
 
     def put(self, message: Message, timeout_s: float = 0.0) -> bool:
@@ -122,8 +122,8 @@ class SubSource:
         self, endpoints: Iterable[str], types: Iterable[type[Message]] = (), high_water_mark: int = 256
     ) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        self._socket.rcvhwm = high_water_mark
-        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         for topic in [wire.prefix(kind) for kind in types] or [b""]:
             self._socket.subscribe(topic)
         for endpoint in endpoints:

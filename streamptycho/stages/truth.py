@@ -12,7 +12,7 @@ SUBVOXEL = 10
 
 
 def correlation_with_truth(volume: Array, truth: Array) -> float:
-    """Return Pearson's correlation of a volume with the truth, over the box that both fill.
+    """Return Pearson's correlation of a volume with the truth, over the box that holds both: outside them is air.
 
     A tomogram may lie anywhere along the three axes (ptychography does not fix where the beam is centred, and
     alignment puts the centre of mass on the rotation axis), so one translation of the whole volume is allowed.
@@ -29,7 +29,7 @@ def correlation_with_truth(volume: Array, truth: Array) -> float:
     """
     shape = tuple(max(a, b) for a, b in zip(volume.shape, truth.shape, strict=True))
     ours, theirs = _centred(volume, shape), _centred(truth, shape)
-    shift, _, _ = phase_cross_correlation(ours, theirs, upsample_factor=SUBVOXEL, normalization=None)
+    shift, _, _ = phase_cross_correlation(ours, theirs, upsample_factor=SUBVOXEL, normalization=None)  # type: ignore[no-untyped-call]
     theirs = ndimage.shift(theirs, shift, order=1, mode="constant")
     if not (ours.std() > 0 and theirs.std() > 0):
         raise ValueError("a constant volume has no correlation with anything")

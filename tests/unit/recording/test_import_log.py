@@ -111,7 +111,7 @@ def test_the_log_is_complete_in_order_of_arrival_and_reproducible(tmp_path):
 def test_the_probe_is_saved_beside_the_log_and_named_in_the_configuration(tmp_path):
     data = measurement(n=3)
     path = write_log(data, tmp_path / "star.log", orientation="swap_xy")
-    settings = config.parse(StreamLogReader(path).configuration)
+    settings = config.beside(config.parse(StreamLogReader(path).configuration), path.parent)
     assert settings.reconstruction.probe.start == "file"
     assert settings.reconstruction.probe.file == tmp_path / "star.log.probe.npy"
     np.testing.assert_array_equal(np.load(settings.reconstruction.probe.file), data.probe)
