@@ -18,6 +18,7 @@ from streamptycho.stages.rates import Rate
 POLL_S = 0.05
 DRAIN_S = 5.0
 AT_END_S = 0.002
+CONNECTING_S = 5.0
 
 
 class Recorder:
@@ -83,8 +84,9 @@ class Recorder:
             taken = self._take(POLL_S)
             missing = self._client.missing()
             seen_both = seen_both or missing is None
-            self.text = missing or "recording"
             now = self._clock()
+            patient = not seen_both and now - started < CONNECTING_S
+            self.text = "recording" if missing is None else "connecting" if patient else missing
             if not seen_both and self._connect_timeout_s is not None and now - started > self._connect_timeout_s:
                 self.failure = missing
                 break
