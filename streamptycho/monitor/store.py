@@ -152,6 +152,7 @@ class Store:
             by_number = {row["number"]: row for row in rows}
             current = by_number.get(self._current.number) if self._current else None
             measuring = by_number.get(self._measuring.number) if self._measuring else None
+            reconstructed = sum(row["state"] == "final" for row in rows)
             age_s = None if self._last_ns is None else max(0.0, (now_ns - self._last_ns) / 1e9)
             mood, line, second = headline(
                 current,
@@ -159,6 +160,7 @@ class Store:
                 services,
                 finished=self._finished,
                 expected_projections=self._expected,
+                reconstructed=reconstructed,
                 tomogram_of=self._volume["projections_used"] if self._volume else None,
                 age_s=age_s,
             )
@@ -174,6 +176,7 @@ class Store:
                 "stale_after_s": STALE_AFTER_S,
                 "over": over,
                 "expected_projections": self._expected,
+                "reconstructed": reconstructed,
                 "current": current,
                 "measuring": measuring,
                 "services": services,

@@ -103,7 +103,7 @@ class ProjectionTable:
         key = (scan_id, int(projection))
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = ProjectionRow(scan_id=scan_id, number=int(projection) + 1)
+            row = self._rows[key] = ProjectionRow(scan_id=scan_id, number=int(projection))
             while len(self._rows) > MAX_PROJECTIONS:
                 self._rows.popitem(last=False)
         return row
@@ -188,9 +188,9 @@ class ErrorCurves:
 
     def updated(self, message: ObjectUpdate) -> None:
         """Take the errors of a reconstruction."""
-        if self._current is not None and self._current["number"] != message.projection + 1:
+        if self._current is not None and self._current["number"] != message.projection:
             self._old.append(self._current)
-        self._current = {"number": message.projection + 1, "points": _thinned(message)}
+        self._current = {"number": message.projection, "points": _thinned(message)}
 
     def snapshot(self) -> dict[str, Any]:
         """Return the curves as [sweep, error] points."""

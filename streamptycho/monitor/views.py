@@ -126,7 +126,7 @@ def probe_view(message: ObjectUpdate) -> Picture:
     hidden = len(modes) - len(shown)
     return Picture(
         name="probe",
-        label=f"{len(modes)} mode{'s' if len(modes) > 1 else ''}, projection {message.projection + 1}",
+        label=f"{len(modes)} mode{'s' if len(modes) > 1 else ''}, projection {message.projection}",
         pixels=sheet,
         lo=-math.pi,
         hi=math.pi,
@@ -170,7 +170,7 @@ def path_view(message: PathPreview) -> PathPlot:
     unplaced = int(np.count_nonzero(~finite))
     return PathPlot(
         name="path",
-        label=f"Projection {message.projection + 1}",
+        label=f"Projection {message.projection}",
         xy_m=(xy - centre)[::every].astype(np.float32),
         quality=quality[::every].astype(np.uint8),
         centre_xy_m=(float(centre[0]), float(centre[1])),
@@ -235,7 +235,7 @@ def _projection_label(message: ObjectUpdate) -> str:
     angle, sweeps = number(message.angle_deg), number(message.sweeps)
     place = "" if angle is None else f" at {angle:.1f}°"
     progress = "final" if message.final else "in progress" if sweeps is None else f"{sweeps:.1f} sweeps"
-    return f"Projection {message.projection + 1}{place}, {progress}"
+    return f"Projection {message.projection}{place}, {progress}"
 
 
 def _positive(pixel_m: float, k: int) -> float | None:

@@ -71,6 +71,7 @@ def headline(
     *,
     finished: str | None,
     expected_projections: int | None,
+    reconstructed: int,
     tomogram_of: float | None,
     age_s: float | None,
 ) -> tuple[str, str, str]:
@@ -88,6 +89,8 @@ def headline(
         Why the scan is over, None while it runs.
     expected_projections
         How many projections the scan has, None when nobody said.
+    reconstructed
+        How many projections are finished.
     tomogram_of
         How many projections are in the tomogram, None without one.
     age_s
@@ -102,23 +105,24 @@ def headline(
         return "finished", f"Scan finished{f': {finished}' if finished else ''}", _describe(current)
     row = current or measuring
     if age_s > STALE_AFTER_S:
-        last = f"Last: {_describe(row, expected_projections)}" if row else ""
+        last = f"Last: {_describe(row)}" if row else ""
         return "stale", f"Nothing has arrived for {_duration(age_s)}", last
     if row is None:
         waiting = [f"{s['service']}: {s['text']}" for s in services if s["text"]]
         return "waiting", "Waiting for the first frames", "; ".join(waiting)
-    details = []
+    of = f" of {expected_projections}" if expected_projections else ""
+    details = [f"{reconstructed}{of} reconstructed"]
     if current and measuring and measuring["number"] != current["number"]:
         details.append(f"Now measuring: {_describe(measuring)}")
     if tomogram_of:
         details.append(f"Tomogram of {tomogram_of:.0f} projection{'s' if tomogram_of > 1 else ''}")
-    return "running", _describe(row, expected_projections), " · ".join(details)
+    return "running", _describe(row), " · ".join(details)
 
 
-def _describe(row: Mapping[str, Any] | None, of: int | None = None) -> str:
+def _describe(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    place = f"Projection {row['number']}{f' of {of}' if of else ''}"
+    place = f"Projection {row['number']}"
     if row["angle_deg"] is not None:
         place += f" at {row['angle_deg']:.1f}°"
     facts = []

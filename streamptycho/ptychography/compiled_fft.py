@@ -27,9 +27,10 @@ from streamptycho.ptychography.lanes import LANES, Emitter
 _RADICES = (2, 3, 4, 5, 8)
 
 
-def pitch(n: int) -> int:
+@njit(nogil=True)
+def row_pitch(n):
     """Return the numbers that one row of a field takes."""
-    return 2 * n + 16
+    return 2 * n + 2 * LANES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +60,7 @@ def _factors(n: int) -> list[int] | None:
     if n == 1:
         return []
     found = [
-        sorted([radix, *rest])
-        for radix in _RADICES
-        if n % radix == 0 and (rest := _factors(n // radix)) is not None
+        sorted([radix, *rest]) for radix in _RADICES if n % radix == 0 and (rest := _factors(n // radix)) is not None
     ]
     return min(found, key=lambda radices: (len(radices), radices.count(2)), default=None)
 
@@ -128,9 +127,8 @@ def _short_transform(x: list[_Complex]) -> list[_Complex]:
     half = len(x) // 2
     even, odd = _short_transform(x[0::2]), _short_transform(x[1::2])
     if half == 4:
-        zero = odd[0].scaled(0.0)
         odd[1] = odd[1].minus_i_times(odd[1]).scaled(np.sqrt(0.5))
-        odd[3] = (zero - odd[3].plus_i_times(odd[3])).scaled(np.sqrt(0.5))
+        odd[3] = odd[3].plus_i_times(odd[3]).scaled(-np.sqrt(0.5))
     result = [even[0] + odd[0]] * len(x)
     for k in range(half):
         if k == half // 2:
@@ -148,13 +146,9 @@ def _butterfly(radix: int, *, turned: bool) -> Any:
     """
 
     @intrinsic
-    def butterfly(
-        _typing, source, first, step, imaginary, target, to_first, to_step, to_imaginary, turns, turn
-    ):
+    def butterfly(_typing, source, first, step, imaginary, target, to_first, to_step, to_imaginary, turns, turn):
         place = types.intp
-        signature = types.void(
-            source, place, place, place, target, place, place, place, turns, place
-        )
+        signature = types.void(source, place, place, place, target, place, place, place, turns, place)
 
         def generate(context, builder, signature, arguments):
             emit = Emitter(context, builder)
@@ -195,21 +189,34 @@ def _stockham_pass(radix: int) -> Any:
     turn_step = 2 * (radix - 1)
 
     @njit(nogil=True)
-    def run(
-        groups, stride, source, first, pitch, imaginary, target, to_first, to_pitch, to_imaginary, turns, turn
-    ):
+    def run(groups, stride, source, first, pitch, imaginary, target, to_first, to_pitch, to_imaginary, turns, turn):
         step, to_step = groups * stride * pitch, stride * to_pitch
         for k in range(stride):
             plain(
-                source, first + k * pitch, step, imaginary,
-                target, to_first + k * to_pitch, to_step, to_imaginary, turns, turn,
+                source,
+                first + k * pitch,
+                step,
+                imaginary,
+                target,
+                to_first + k * to_pitch,
+                to_step,
+                to_imaginary,
+                turns,
+                turn,
             )
         for group in range(1, groups):
             for k in range(stride):
                 turned(
-                    source, first + (k + stride * group) * pitch, step, imaginary,
-                    target, to_first + (k + radix * stride * group) * to_pitch, to_step, to_imaginary,
-                    turns, turn + group * turn_step,
+                    source,
+                    first + (k + stride * group) * pitch,
+                    step,
+                    imaginary,
+                    target,
+                    to_first + (k + radix * stride * group) * to_pitch,
+                    to_step,
+                    to_imaginary,
+                    turns,
+                    turn + group * turn_step,
                 )
 
     return run
@@ -249,7 +256,7 @@ def transform_columns(source, target, n, inverse, turn_over, radices, turns, scr
 
     The inverse is the transform with real and imaginary parts exchanged. `scratch` is (2, 2 x n x LANES) float32.
     """
-    pitch = 2 * n + 16
+    pitch = row_pitch(n)
     real, imaginary = (n, -n) if inverse else (0, n)
     for column in range(0, n, LANES):
         groups, stride, turn = n, 1, 0
@@ -261,4 +268,85 @@ def transform_columns(source, target, n, inverse, turn_over, radices, turns, scr
             if k == len(radices) - 1 and not turn_over:
                 to, to_first, to_pitch, to_imaginary = target, real + column, pitch, imaginary
             if radix == 8:
-                run = _pass_8
+                _pass_8(
+                    groups,
+                    stride,
+                    rows,
+                    first,
+                    rows_pitch,
+                    rows_imaginary,
+                    to,
+                    to_first,
+                    to_pitch,
+                    to_imaginary,
+                    turns,
+                    turn,
+                )
+            elif radix == 4:
+                _pass_4(
+                    groups,
+                    stride,
+                    rows,
+                    first,
+                    rows_pitch,
+                    rows_imaginary,
+                    to,
+                    to_first,
+                    to_pitch,
+                    to_imaginary,
+                    turns,
+                    turn,
+                )
+            elif radix == 2:
+                _pass_2(
+                    groups,
+                    stride,
+                    rows,
+                    first,
+                    rows_pitch,
+                    rows_imaginary,
+                    to,
+                    to_first,
+                    to_pitch,
+                    to_imaginary,
+                    turns,
+                    turn,
+                )
+            elif radix == 3:
+                _pass_3(
+                    groups,
+                    stride,
+                    rows,
+                    first,
+                    rows_pitch,
+                    rows_imaginary,
+                    to,
+                    to_first,
+                    to_pitch,
+                    to_imaginary,
+                    turns,
+                    turn,
+                )
+            else:
+                _pass_5(
+                    groups,
+                    stride,
+                    rows,
+                    first,
+                    rows_pitch,
+                    rows_imaginary,
+                    to,
+                    to_first,
+                    to_pitch,
+                    to_imaginary,
+                    turns,
+                    turn,
+                )
+            turn += 2 * (radix - 1) * groups
+            stride *= radix
+            rows, first, rows_pitch, rows_imaginary = to, to_first, to_pitch, to_imaginary
+        if turn_over:
+            for row in range(0, n, LANES):
+                to_first = real + column * pitch + row
+                _transpose(rows, row * rows_pitch, rows_pitch, target, to_first, pitch)
+                _transpose(rows, row * rows_pitch + LANES, rows_pitch, target, to_first + imaginary, pitch)

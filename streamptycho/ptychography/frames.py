@@ -109,7 +109,7 @@ class FrameStore:
         """Keep the `good` frames of a batch."""
         if not good.any():
             return
-        counts = _storable(batch.counts[good])
+        counts = storable(batch.counts[good])
         valid = measured(counts)
         self.totals.extend(np.where(valid, counts, 0).sum(axis=(1, 2), dtype=np.float64).tolist())
         self.has_gaps.extend((~valid).any(axis=(1, 2)).tolist())
@@ -126,7 +126,7 @@ def anomalies(lost: Counter[Reason], detail: str = "") -> list[Anomaly]:
     return [Anomaly(source="reconstruct", reason=reason, count=count, detail=detail) for reason, count in lost.items()]
 
 
-def _storable(counts: Array) -> Array:
+def storable(counts: Array) -> Array:
     """Return counts in a dtype that the kernels read: unsigned as they are, others as float32 with gaps at -1."""
     if counts.dtype.kind == "u" and counts.dtype.itemsize <= 4 and counts.dtype.isnative:
         return counts

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 8
@@ -159,7 +159,9 @@ def square_root(_typing, a):
     """Return the square root of every lane."""
 
     def generate(_context, builder, _signature, arguments):
-        return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [_VECTOR]), arguments)
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
+        return builder.call(function, arguments)
 
     return lanes(lanes), generate
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+WHOLE_PIXEL = 1e-3
+
 
 def far_field(wave: Any, fft: Any) -> Any:
     """Return the unitary Fourier transform over the last two axes. The input may be overwritten."""

@@ -15,9 +15,7 @@ import numpy as np
 from streamptycho.array import Backend
 from streamptycho.messages import Array
 from streamptycho.ptychography.kernels import ArrayKernels, Kernels
-from streamptycho.ptychography.propagation import ShiftRamps, far_field, near_field
-
-WHOLE_PIXEL = 1e-3
+from streamptycho.ptychography.propagation import WHOLE_PIXEL, ShiftRamps, far_field, near_field
 
 
 class ProbeUpdater:

@@ -45,7 +45,8 @@ function frameRate(services) {
 function showFigures(state) {
   const now = state.current ?? state.measuring;
   const of = state.expected_projections;
-  figure("projection", now ? `${now.number}${of ? ` / ${of}` : ""}` : DASH, "", `projection at ${degrees(now?.angle_deg)}`);
+  const place = now ? `reconstructed · now ${now.number} at ${degrees(now.angle_deg)}` : "reconstructed";
+  figure("projection", now ? `${state.reconstructed}${of ? ` / ${of}` : ""}` : DASH, "", place);
   const total = now?.frames_expected;
   figure("frames", `${whole(now?.frames)}${known(total) ? ` / ${whole(total)}` : ""}`);
   figure("error", digits(now?.error));

@@ -90,21 +90,21 @@ def test_headline_says_what_happens_now(store: Store) -> None:
     store.handle(update())
     store.handle(volume(used=11))
     state = store.snapshot()
-    assert state["headline"] == "Projection 12 of 31 at 63.9°: 182 of 252 frames, error 0.031"
-    assert state["second_line"] == "Tomogram of 11 projections"
+    assert state["headline"] == "Projection 11 at 63.9°: 182 of 252 frames, error 0.031"
+    assert state["second_line"] == "0 of 31 reconstructed · Tomogram of 11 projections"
 
 
 def test_headline_claims_nothing_unknown() -> None:
     store = Store()
     store.handle(update(angle_deg=None, errors=np.empty(0, np.float32)))
-    assert store.snapshot()["headline"] == "Projection 12: 182 frames"
+    assert store.snapshot()["headline"] == "Projection 11: 182 frames"
 
 
 def test_measuring_may_be_ahead_of_reconstructing(store: Store) -> None:
     store.handle(update(11))
     store.handle(start(12))
     store.handle(PathPreview(scan_id="s", projection=12, xy_m=np.zeros((48, 2)), quality=np.zeros(48, np.uint8)))
-    assert "Now measuring: Projection 13 at 63.9°: 48 of 252 frames" in store.snapshot()["second_line"]
+    assert "Now measuring: Projection 12 at 63.9°: 48 of 252 frames" in store.snapshot()["second_line"]
 
 
 def test_silence_is_told_and_ages_grow(store: Store, clock: Clock) -> None:
@@ -178,7 +178,7 @@ def test_new_scan_starts_afresh_and_late_news_of_the_old_do_not_turn_back(store:
     store.handle(update(5, "old", final=True))
     state = store.snapshot()
     assert state["scan_id"] == "new"
-    assert [row["number"] for row in state["projections"]] == [1]
+    assert [row["number"] for row in state["projections"]] == [0]
     assert state["current"] is None
     assert state["errors"] == {"current": None, "previous": []}
 

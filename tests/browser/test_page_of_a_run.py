@@ -1,0 +1,68 @@
+"""The page while the whole pipeline runs, in processes of its own."""
+
+import time
+
+import pytest
+import yaml
+
+from tests.system.pipeline import Run, small_config
+
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(180)]
+
+COLOURS = """name => {
+  const canvas = document.getElementById(`canvas-${name}`);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return new Set(new Uint32Array(data.buffer)).size;
+}"""
+
+
+def wait_for(page, expression, wanted, argument=None, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while not wanted(answer := page.evaluate(expression, argument)):
+        assert time.monotonic() < deadline, f"the page still answers {answer!r}"
+        page.wait_for_timeout(100)
+    return answer
+
+
+def open_when_served(page, address, timeout_s=60.0):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            page.goto(address)
+            return
+        except sync_api.Error:
+            assert time.monotonic() < deadline, "the page was never served"
+            page.wait_for_timeout(200)
+
+
+def test_the_page_shows_the_scan_while_it_is_measured(browser, tmp_path):
+    config = small_config(
+        tmp_path, faults={"drop_frames": 0.05}, simulation={"projections": 14}, projections={"count": 14}
+    )
+    address = f"http://127.0.0.1:{yaml.safe_load(config.read_text())['monitor']['port']}"
+    run = Run("demo", "--config", config, "--out", tmp_path / "run", "--json")
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    try:
+        open_when_served(page, address)
+        first = wait_for(
+            page, "document.getElementById('headline').textContent", lambda text: text.startswith("Projection")
+        )
+        for name in ("frame", "path", "phase", "amplitude", "probe", "slice_z", "slice_y", "slice_x"):
+            wait_for(page, COLOURS, lambda colours: colours > 20, name)
+        wait_for(page, "document.getElementById('losses').innerText", lambda text: "detector never sent" in text)
+        later = wait_for(
+            page,
+            "document.getElementById('headline').textContent",
+            lambda text: text.startswith("Projection") and text.split()[1] != first.split()[1],
+        )
+        assert int(later.split()[1].rstrip(":")) > int(first.split()[1].rstrip(":"))
+        assert "14" in page.inner_text("#figure-projection b")
+        names = {card.split()[0] for card in page.locator("#services .card").all_inner_texts()}
+        assert names == {"record", "ingest", "reconstruct", "tomography"}
+        shown = page.evaluate("fetch('/api/state').then(answer => answer.json())")
+        assert shown["losses"]
+    finally:
+        page.close()
+        code, _, errors = run.finish()
+    assert code == 0, errors
