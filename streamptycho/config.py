@@ -158,7 +158,7 @@ class ReconstructionConfig(Section):
     probe_step: Annotated[float, Field(gt=0, le=2)] = 0.3
     probe_delay_sweeps: Annotated[int, Field(ge=0)] = 2
     margin_px: Annotated[int, Field(ge=0, le=4096)] = 16
-    max_canvas_px: Annotated[int, Field(ge=16, le=65536)] = 16_384
+    max_canvas_px: Annotated[int, Field(ge=16, le=65536)] = 8_192
     carry_probe: bool = True
     use_turnaround: bool = False
     seed: int = 0
@@ -176,10 +176,12 @@ class ReconstructionConfig(Section):
 class TomographyConfig(Section):
     """The aggregator. `align` "mass": centre of mass across, mass profile along the rotation axis.
 
-    `width_px` and `height_px` fix the volume; None takes them from the first projection.
+    `width_px` and `height_px` fix the volume; None takes them from the first projection. `final_volume` "gridrec" makes
+    the volume at the end with tomopy, which must be installed; "fbp" with the built-in filtered back-projection.
     """
 
     filter: Literal["hamming", "ram-lak"] = "hamming"
+    final_volume: Literal["fbp", "gridrec"] = "fbp"
     quantity: Literal["delta", "electron_density_per_A3"] = "electron_density_per_A3"
     align: Literal["mass", "none"] = "mass"
     unwrap: bool = True
@@ -396,8 +398,10 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read {path}: it is not a text file") from None
 
 
 def dump(config: Config) -> str:

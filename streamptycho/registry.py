@@ -44,4 +44,4 @@ class Registry(Generic[Plugin]):
         known = self.names()
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownPluginError(f"no {self.kind} is called {name!r}{hint} Known: {', '.join(known)}")
+        raise UnknownPluginError(f"{name!r} is none of the {self.kind}{hint}. Known: {', '.join(known)}")

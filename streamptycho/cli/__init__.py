@@ -16,8 +16,15 @@ def main() -> None:
     except Exception as error:
         if not _written_for_people(error):
             raise
-        print(f"streamptycho: {error}", file=sys.stderr)  # noqa: T201
+        print(f"streamptycho: {_in_words(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(USER_ERROR)
+
+
+def _in_words(error: Exception) -> str:
+    """Return what an error says, for one of the operating system without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _written_for_people(error: Exception) -> bool:

@@ -81,7 +81,8 @@ class Canvas:
         have_high = have_low + self._array.shape
         if (need_low >= have_low).all() and (need_high <= have_high).all():
             return
-        spare = np.ceil(_GROWTH * (need_high - need_low)).astype(np.int64)
+        allowed = self._max + 2 * self._margin - (np.maximum(need_high, have_high) - np.minimum(need_low, have_low))
+        spare = np.minimum(np.ceil(_GROWTH * (need_high - need_low)).astype(np.int64), np.maximum(allowed, 0))
         old, old_origin = self._array, self._origin
         self._allocate(
             np.where(need_low < have_low, need_low - spare, have_low),

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import types
-from numba.extending import intrinsic
 
 from streamptycho.messages import Array
-from streamptycho.ptychography.lanes import LANES, Emitter
+from streamptycho.ptychography.lanes import LANES, Emitter, intrinsic
 
 _RADICES = (2, 3, 4, 5, 8)
 

@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 
 from streamptycho.messages import Array
-from streamptycho.ptychography.compiled_fft import Plan, row_pitch
+from streamptycho.ptychography.compiled_fft import Plan, plan, row_pitch
 from streamptycho.ptychography.compiled_visit import target_modulus, transform, visit
 from streamptycho.ptychography.frames import storable
 from streamptycho.ptychography.lanes import LANES
 from streamptycho.ptychography.propagation import WHOLE_PIXEL
+
+
+def compiled_updater(probe: Array) -> CompiledUpdater | None:
+    """Return an updater for a probe (modes, n, n), None when n has no compiled Fourier transform."""
+    found = plan(probe.shape[-1])
+    return None if found is None else CompiledUpdater(probe, found)
 
 
 class CompiledUpdater:
@@ -75,6 +81,10 @@ class CompiledUpdater:
         n = self._n
         if patch.shape != (n, n) or counts.shape != (n, n):
             raise ValueError(f"patch and counts must be ({n}, {n}), got {patch.shape} and {counts.shape}")
+        if patch.dtype != np.complex64 or patch.strides[1] != patch.itemsize:
+            raise ValueError(
+                f"patch must be complex64 with contiguous rows, got {patch.dtype} in steps {patch.strides}"
+            )
         counts = np.ascontiguousarray(storable(counts).T)
         unsigned = counts.dtype.kind == "u"
         target_modulus(counts, np.iinfo(counts.dtype).max if unsigned else np.inf, self._target)

@@ -16,6 +16,7 @@ from streamptycho.array import backend
 from streamptycho.config import ReconstructionConfig
 from streamptycho.messages import Anomaly, Array, DiffractionBatch, ObjectUpdate, ProjectionStart, Reason
 from streamptycho.ptychography.canvas import Canvas, coverage
+from streamptycho.ptychography.carry import ProbeCarry
 from streamptycho.ptychography.engine import Clock, EngineError, Progress
 from streamptycho.ptychography.frames import LARGEST_POSITION_PX, FrameStore, anomalies
 from streamptycho.ptychography.probe import (
@@ -29,7 +30,7 @@ from streamptycho.ptychography.probe import (
 )
 from streamptycho.ptychography.schedule import VisitSchedule
 from streamptycho.ptychography.split import split_resolution_m
-from streamptycho.ptychography.update import ProbeUpdater
+from streamptycho.ptychography.update import Updater, probe_updater
 
 _SYNCHRONISE_EVERY = 32
 _FRAMES_FOR_A_GUESS = 32
@@ -67,7 +68,8 @@ class EpieEngine:
         self._backend = backend(config.device)
         given = probe if probe is not None else read_probe(config.probe)
         self._given_probe = None if given is None else checked_probe(given)
-        self._updater: ProbeUpdater | None = None
+        self._updater: Updater | None = None
+        self._carry = ProbeCarry()
         self._guessed_from = 0
         self._start: ProjectionStart | None = None
 
@@ -75,7 +77,8 @@ class EpieEngine:
         """Start a new projection: the object is 1 again, the probe carries over when configured.
 
         It does not carry when the frames have another size, or when it was guessed from a few frames and the projection
-        ended before they were swept `min_sweeps` times.
+        ended before they were swept `min_sweeps` times. A projection that spoiled it (see `ProbeCarry`) hands on the
+        probe that it began with.
 
         Raises
         ------
@@ -86,8 +89,11 @@ class EpieEngine:
         if self._given_probe is not None:
             checked_probe(self._given_probe, n)
         same_size = self._start is not None and self._start.geometry.shape[0] == n
-        if not (self._config.carry_probe and same_size and not self._probe_is_immature):
+        if self._config.carry_probe and same_size and not self._probe_is_immature:
+            self._carry_over()
+        else:
             self._updater = None
+            self._carry = ProbeCarry()
         self._start = start
         self._guessed_from = 0
         self._n = n
@@ -258,7 +264,18 @@ class EpieEngine:
         few = 0 < self._guessed_from < _FRAMES_FOR_A_GUESS
         return few and self._schedule.sweeps < self._config.min_sweeps
 
-    def _with_probe(self) -> ProbeUpdater:
+    def _carry_over(self) -> None:
+        if self._updater is None:
+            return
+        ended_with = self._backend.to_host(self._updater.probe)
+        probe = self._carry.end(ended_with, self._error())
+        if probe is None:
+            self._updater = None
+        elif probe is not ended_with:
+            self._updater = probe_updater(probe, self._backend)
+        self._carry.begin(None if probe is None else probe.copy())
+
+    def _with_probe(self) -> Updater:
         """Return the updater. While frames are few, the probe is guessed anew whenever twice as many are there.
 
         The mean modulus of a handful of frames still shows the sample.
@@ -272,7 +289,7 @@ class EpieEngine:
                 sample = self._store.sample(SAMPLE_FRAMES)
                 probe = probe_from_data(sample, start.geometry, self._config.probe, self._backend)
                 self._guessed_from = self.frames
-            self._updater = ProbeUpdater(with_modes(probe, self._config.modes), self._backend)
+            self._updater = probe_updater(with_modes(probe, self._config.modes), self._backend)
         return self._updater
 
     def _resolution_m(self, probe: Array) -> float | None:

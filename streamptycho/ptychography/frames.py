@@ -28,8 +28,9 @@ def measured(counts: Any, xp: Any = np) -> Any:
 class FrameStore:
     """Frames by number, with their positions.
 
-    Counts keep their dtype and lie on the device, zero frequency at [0, 0]. `totals` (N,) float64 are counts per
-    frame over measured pixels, `has_gaps` (N,) bool says where pixels were not measured.
+    Counts keep their dtype and lie on the device, zero frequency at [0, 0]; on the CPU column by column, as compiled
+    code reads them. `totals` (N,) float64 are counts per frame over measured pixels, `has_gaps` (N,) bool says where
+    pixels were not measured.
 
     Parameters
     ----------
@@ -115,7 +116,10 @@ class FrameStore:
         self.has_gaps.extend((~valid).any(axis=(1, 2)).tolist())
         self._chunk_of.extend([len(self._chunks)] * len(counts))
         self._row_of.extend(range(len(counts)))
-        self._chunks.append(self._backend.to_device(np.fft.ifftshift(counts, axes=(1, 2))))
+        shifted = np.fft.ifftshift(counts, axes=(1, 2))
+        if self._backend.name == "cpu":
+            shifted = np.ascontiguousarray(shifted.transpose(0, 2, 1)).transpose(0, 2, 1)
+        self._chunks.append(self._backend.to_device(shifted))
         self._seen.update(int(k) for k in batch.index[good])
         self._index.append(np.array(batch.index[good], np.int64))
         self._xy_m.append(np.array(batch.xy_m[good], np.float64))

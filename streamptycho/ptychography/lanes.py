@@ -13,13 +13,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, overload, register_model
 
 LANES = 8
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
 _FUSED = ("contract",)
+
+intrinsic: Any = extending.intrinsic
 
 
 class _LanesType(types.Type):  # type: ignore[misc]

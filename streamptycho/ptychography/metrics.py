@@ -9,7 +9,7 @@ from streamptycho.messages import Array
 from streamptycho.ptychography.engine import EngineError
 from streamptycho.ptychography.frames import measured
 from streamptycho.ptychography.probe import checked_probe
-from streamptycho.ptychography.update import ProbeUpdater
+from streamptycho.ptychography.update import probe_updater
 
 
 def amplitude_error(
@@ -46,8 +46,8 @@ def amplitude_error(
     """
     device_arrays = backend(device)
     n = probe.shape[-1]
-    updater = ProbeUpdater(checked_probe(probe, counts.shape[-1]), device_arrays)
-    image = device_arrays.xp.array(obj, np.complex64)
+    updater = probe_updater(checked_probe(probe, counts.shape[-1]), device_arrays)
+    image = device_arrays.xp.array(obj, np.complex64, order="C")
     centre_px = (np.asarray(xy_m) - origin_xy_m)[:, ::-1] / pixel_m
     whole = np.rint(centre_px).astype(np.int64)
     corners = whole - n // 2

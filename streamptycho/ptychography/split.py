@@ -9,7 +9,7 @@ from streamptycho.config import ReconstructionConfig
 from streamptycho.messages import Array
 from streamptycho.ptychography.canvas import Canvas, coverage
 from streamptycho.ptychography.frames import FrameStore
-from streamptycho.ptychography.update import ProbeUpdater
+from streamptycho.ptychography.update import probe_updater
 from streamptycho.resolution import half_image_resolution_m
 
 SPLIT_SWEEPS = 4
@@ -57,7 +57,7 @@ def split_resolution_m(
     distance = np.abs(corners - middle).max(axis=1)
     chosen = np.sort(np.argsort(distance, kind="stable")[:MAX_FRAMES])
     n = probe.shape[-1]
-    updater = ProbeUpdater(probe, backend)
+    updater = probe_updater(probe, backend)
     intensity = backend.to_device((np.abs(probe) ** 2).sum(axis=0))
     low = corners[chosen].min(axis=0)
     height, width = (int(v) for v in corners[chosen].max(axis=0) + n - low)

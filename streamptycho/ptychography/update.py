@@ -8,7 +8,10 @@ Thibault and Menzel 2013, doi 10.1038/nature11806 (several incoherent probe mode
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +21,63 @@ from streamptycho.ptychography.kernels import ArrayKernels, Kernels
 from streamptycho.ptychography.propagation import WHOLE_PIXEL, ShiftRamps, far_field, near_field
 
 
+class Updater(Protocol):
+    """Holds the probe and visits frames."""
+
+    @property
+    def probe(self) -> Any:
+        """The probe modes, (modes, n, n) complex64, on the device."""
+
+    def misfit(self, patch: Any, fraction: tuple[float, float], counts: Any, has_gaps: bool) -> Any:
+        """See `ProbeUpdater.misfit`."""
+
+    def visit(
+        self,
+        patch: Any,
+        fraction: tuple[float, float],
+        counts: Any,
+        has_gaps: bool,
+        object_step: float,
+        probe_step: float,
+    ) -> Any:
+        """See `ProbeUpdater.visit`."""
+
+
+def probe_updater(probe: Array, backend: Backend) -> Updater:
+    """Return the fastest updater there is for a device and size of probe.
+
+    Parameters
+    ----------
+    probe
+        (modes, n, n) complex, centred on [n // 2, n // 2], its power that of a mean frame.
+    backend
+        Where to compute.
+    """
+    if backend.name == "cpu":
+        compiled = _compiled_updater()
+        updater = None if compiled is None else compiled(probe)
+        if updater is not None:
+            return updater
+    return ProbeUpdater(probe, backend)
+
+
+@functools.cache
+def _compiled_updater() -> Callable[[Array], Updater | None] | None:
+    """Return what makes compiled updaters, None (after a warning, once) where nothing can be compiled."""
+    try:
+        from streamptycho.ptychography.compiled_update import compiled_updater
+    except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and there is another way to go on
+        warnings.warn(
+            f"reconstruction runs several times slower, in NumPy, because it cannot be compiled here: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
+    return compiled_updater
+
+
 class ProbeUpdater:
-    """Holds the probe and visits frames.
+    """`Updater` in whole-array operations, for NumPy and CuPy, and the reference of any other.
 
     A frame at a fraction of a pixel is lit by the probe shifted by that fraction, by a phase ramp on its spectrum.
     The shift is unitary, so the probe's own update is the shifted one shifted back, without approximation, and the

@@ -58,6 +58,8 @@ def load_dataset(path: Path, layout: ImportLayout | None = None, **options: Any)
         raise ImportDataError(f"layout: {'; '.join(lines)}. Fields: {', '.join(ImportLayout.model_fields)}") from None
     if not path.exists():
         raise ImportDataError(f"there is no file {path}")
+    if not path.is_file():
+        raise ImportDataError(f"{path} is not a file: name an npz, CXI or NeXus/HDF5 file")
     try:
         if path.name.endswith((".npz", ".npz.bz2")):
             return load_npz(path, layout)

@@ -12,6 +12,7 @@ from streamptycho.messages import Anomaly, Array, ObjectUpdate, Reason, VolumeUp
 from streamptycho.registry import Registry
 from streamptycho.tomography.backprojection import MAX_VOXELS, IncrementalBackProjection, VolumeTooLargeError
 from streamptycho.tomography.frame import Extent, Frame
+from streamptycho.tomography.gridrec import TomopyMissingError, gridrec, tomopy_available
 from streamptycho.tomography.half_volumes import half_volume_resolution_m
 from streamptycho.tomography.interface import AggregatorProtocol, ProjectionStack
 from streamptycho.tomography.phase import PhaseError, projection_phase
@@ -43,6 +44,11 @@ class Aggregator:
     """
 
     def __init__(self, scan_id: str, config: TomographyConfig, *, max_voxels: int = MAX_VOXELS) -> None:
+        if config.final_volume == "gridrec" and not tomopy_available():
+            raise TomopyMissingError(
+                "tomography.final_volume: gridrec needs tomopy, which is not installed here: "
+                "install it from conda-forge, or set final_volume: fbp"
+            )
         self.scan_id = scan_id
         self._config = config
         self._max_voxels = max_voxels
@@ -117,7 +123,11 @@ class Aggregator:
         """Return the volume (Z, Y, X) float32 in the configured quantity, (0, 0, 0) before the first projection."""
         if self._sums is None:
             return np.zeros((0, 0, 0), np.float32)
-        volume = self._sums.volume()
+        if self._config.final_volume == "gridrec":
+            stack = self.projection_stack()
+            volume = gridrec(-stack.phase_rad, stack.angles_deg, self._config.filter)
+        else:
+            volume = self._sums.volume()
         volume *= self._factor()
         return volume
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from skimage.transform import iradon
 
-from streamptycho.tomography import TomopyMissingError, filtered_back_projection, gridrec, tomopy_available
+from streamptycho.config import TomographyConfig
+from streamptycho.tomography import (
+    TomopyMissingError,
+    aggregator,
+    filtered_back_projection,
+    gridrec,
+    tomopy_available,
+)
 from streamptycho.tomography.gridrec import GridrecError, _gridrec_with
 from tests.unit.tomography.phantom import line_integrals
 
@@ -40,6 +47,13 @@ def test_missing_tomopy_says_where_to_get_it():
         pytest.skip("tomopy is installed here")
     with pytest.raises(TomopyMissingError, match="conda-forge"):
         gridrec(np.zeros((3, 2, 16)), np.arange(3))
+
+
+def test_a_run_that_wants_gridrec_without_tomopy_ends_before_it_begins():
+    if tomopy_available():
+        pytest.skip("tomopy is installed here")
+    with pytest.raises(TomopyMissingError, match="final_volume: fbp"):
+        aggregator("s", TomographyConfig(final_volume="gridrec"))
 
 
 def test_gridrec_equals_the_built_in():

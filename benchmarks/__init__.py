@@ -1,0 +1,1 @@
+"""How fast streamptycho is on this machine: `python -m benchmarks` measures and prints one table."""

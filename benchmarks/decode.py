@@ -1,0 +1,98 @@
+"""Detector bytes to frames: the decoders against full decoding by others, and against parsing alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cbor2
+import numpy as np
+
+from benchmarks.clock import by_turns, compared
+from benchmarks.frames import Series, eiger_series, selun_series
+from benchmarks.row import Effort, Row, WrongResult
+from streamptycho.config import DetectorConfig, RegionConfig
+from streamptycho.detectors import compression, decoder
+from streamptycho.messages import Array, FrameBlock
+
+Decompress = Callable[[Any, int], Any]
+
+
+def eiger_whole(effort: Effort) -> Iterator[Row]:
+    """Every pixel decoded; the largest square is kept, as a reconstruction needs it."""
+    series = eiger_series(96)
+    yield from _rows(series, None, effort, "decode 512x1028 u16, whole", "full decode, crop, mask and geometry")
+
+
+def eiger_region(effort: Effort) -> Iterator[Row]:
+    series = eiger_series(96)
+    meaning = "only the blocks under the 128x128 region are decoded; 3 kHz is asked for"
+    yield from _rows(series, 128, effort, "decode 512x1028 u16, 128x128 region", meaning)
+
+
+def selun_whole(effort: Effort) -> Iterator[Row]:
+    series = selun_series(1500)
+    meaning = "one frame per message: Python per message counts, not bytes; 110 kHz is the published rate"
+    yield from _rows(series, None, effort, "decode 96x96 u8, whole", meaning)
+
+
+def _rows(series: Series, side: int | None, effort: Effort, name: str, meaning: str) -> Iterator[Row]:
+    peer_name, decompress = _peer()
+    shape, dtype = series.counts.shape[1:], series.counts.dtype
+    images = [parts[0] for parts in series.images]
+    target = decoder(_config(series, side))
+    list(target.feed(series.start, 0))
+
+    def ours() -> float:
+        return float(sum(isinstance(m, FrameBlock) for image in images for m in target.feed((image,), 0)))
+
+    def peer() -> float:
+        for image in images:
+            _cropped(_plain(image, decompress, shape, dtype), side or min(shape))
+        return float(len(images))
+
+    def parsing() -> float:
+        for image in images:
+            cbor2.loads(image)
+        return float(len(images))
+
+    (block,) = (m for m in target.feed((images[0],), 0) if isinstance(m, FrameBlock))
+    theirs = _cropped(_plain(images[0], decompress, shape, dtype), side or min(shape))
+    if not np.array_equal(block.counts[0], theirs):
+        raise WrongResult(f"{name}: {peer_name} decodes other counts")
+    samples = by_turns({"ours": ours, "peer": peer, "parsing": parsing}, effort)
+    facts = {"message_bytes": series.image_bytes, "zero_pixels": float((series.counts == 0).mean())}
+    full = f"cbor2 + {peer_name}, full decode, crop"
+    yield compared(name, "frames/s", samples["ours"], (full, samples["peer"]), meaning, facts)
+    meaning = f"messages of {series.image_bytes / 1e3:.1f} kB; at 1 the rest of decoding would cost nothing"
+    yield compared(name, "frames/s", samples["ours"], ("cbor2.loads alone", samples["parsing"]), meaning, facts)
+
+
+def _config(series: Series, side: int | None) -> DetectorConfig:
+    region = RegionConfig(size_px=side, center_px="middle")
+    return series.config.detector.model_copy(update={"region": region})
+
+
+def _peer() -> tuple[str, Decompress]:
+    """Return the decompressor of DECTRIS, or ours where that is not installed."""
+    try:
+        from dectris.compression import decompress
+    except ImportError:
+        return "own full decode (dectris-compression absent)", _own
+    return "dectris-compression", lambda payload, element: decompress(payload, "bslz4", elem_size=element)
+
+
+def _own(payload: Any, element: int) -> Any:
+    total, _ = compression.FRAME_HEADER.unpack_from(payload)
+    return compression.decompress(payload, "bslz4", np.dtype(f"u{element}"), (1, total // element))
+
+
+def _plain(image: bytes, decompress: Decompress, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    message = cbor2.loads(image)
+    content = next(iter(message["data"].values())).value[1].value.value
+    return np.frombuffer(decompress(content[2], dtype.itemsize), dtype).reshape(shape)
+
+
+def _cropped(frame: Array, side: int) -> Array:
+    top, left = frame.shape[0] // 2 - side // 2, frame.shape[1] // 2 - side // 2
+    return frame[top : top + side, left : left + side].copy()

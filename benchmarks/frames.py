@@ -1,0 +1,134 @@
+"""Realistic input: simulated photon counts of the shipped beamlines, as arrays and as the bytes of the detector."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamptycho.config import Config, load
+from streamptycho.detectors import encoder
+from streamptycho.messages import Array
+from streamptycho.simulation import Instrument
+from streamptycho.simulation.capture import Capture
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DISTINCT_FRAMES = 16
+EPOCH_S = 1_700_000_000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One series as a detector sends it: `images` are messages of which each is a tuple of parts.
+
+    `counts` (K, H, W) are the distinct frames, which repeat; `rows` the bytes of the PandABox, one piece per
+    `frames_per_piece` frames, after `rows_header`.
+    """
+
+    config: Config
+    counts: Array
+    start: tuple[bytes, ...]
+    images: list[tuple[bytes, ...]]
+    end: tuple[bytes, ...]
+    rows_header: bytes
+    rows: list[bytes]
+    frames_per_piece: int
+
+    @property
+    def image_bytes(self) -> float:
+        """Mean size of a message."""
+        return float(np.mean([sum(map(len, parts)) for parts in self.images]))
+
+
+def eiger_series(n_frames: int, *, protocol: str = "dectris_stream2") -> Series:
+    """Return a series of an EIGER2 500K, 512 x 1028 pixels of 16 bit, at the exposure published for 3 kHz.
+
+    Scattered background of 0.1 counts a pixel and dead pixels are added: 10 % of the pixels count something, and
+    frames compress to about 87 kB as measured ones do.
+    """
+    config, counts = _eiger_counts()
+    detector = config.detector.model_copy(update={"protocol": protocol})
+    return _series(config.model_copy(update={"detector": detector}), counts, n_frames)
+
+
+def selun_series(n_frames: int) -> Series:
+    """Return a series of 96 x 96 pixels of 8 bit at the exposure published for 110 kHz."""
+    config, counts = _selun_counts()
+    return _series(config, counts, n_frames)
+
+
+@functools.cache
+def _eiger_counts() -> tuple[Config, Array]:
+    config = load(CONFIGS / "i13-1_eiger_3khz.yaml")
+    assert config.simulation is not None
+    simulation = config.simulation.model_copy(update={"detector_shape": (512, 1028), "dead_pixels": 5e-4})
+    return _counts(config.model_copy(update={"simulation": simulation}), background=0.1)
+
+
+@functools.cache
+def _selun_counts() -> tuple[Config, Array]:
+    return _counts(load(CONFIGS / "i13-1_selun_110khz.yaml"), background=0.01)
+
+
+def _counts(config: Config, background: float) -> tuple[Config, Array]:
+    blocks: list[Array] = []
+    for block in Instrument(config).frames(0):
+        blocks.append(block)
+        if sum(map(len, blocks)) >= DISTINCT_FRAMES:
+            break
+    counts = np.concatenate(blocks)[:DISTINCT_FRAMES]
+    top = np.iinfo(counts.dtype).max
+    scattered = np.random.default_rng(1).poisson(background, counts.shape)
+    return config, np.where(counts == top, top, np.minimum(counts + scattered, top - 1)).astype(counts.dtype)
+
+
+def _series(config: Config, counts: Array, n_frames: int, frames_per_piece: int = 64) -> Series:
+    simulation = config.simulation
+    assert simulation is not None
+    period_s = 1 / simulation.rate_hz
+    exposure_s = simulation.exposure_fraction * period_s
+    top = np.iinfo(counts.dtype).max
+    messages = encoder(
+        config.detector.protocol,
+        shape=counts.shape[1:],
+        dtype=counts.dtype.name,
+        energy_ev=simulation.energy_ev,
+        distance_m=simulation.distance_m,
+        detector_pixel_m=simulation.detector_pixel_m,
+        mask=(counts == top).all(axis=0),
+        exposure_s=exposure_s,
+        period_s=period_s,
+    )
+    start = messages.start(series=1, n_frames=n_frames, epoch_s=EPOCH_S, labels={"scan_id": "benchmark"})
+    images = [
+        tuple(parts)
+        for k in range(n_frames)
+        for parts in messages.image(
+            series=1, index=k, counts=counts[k % len(counts)], start_s=k * period_s, stop_s=k * period_s + exposure_s
+        )
+    ]
+    capture = Capture(config.positions)
+    begin_s = period_s * np.arange(n_frames)
+    xy_m = scan_xy_m(n_frames)
+    pieces = [slice(first, first + frames_per_piece) for first in range(0, n_frames, frames_per_piece)]
+    gate_s = np.full(n_frames, exposure_s)
+    return Series(
+        config=config,
+        counts=counts,
+        start=tuple(start[0]),
+        images=images,
+        end=tuple(messages.end(series=1)[0]),
+        rows_header=capture.encoder.header(arm_epoch_s=EPOCH_S),
+        rows=[capture.rows(begin_s[p] + exposure_s / 2, xy_m[p], 0.0, gate_s[p]) for p in pieces],
+        frames_per_piece=frames_per_piece,
+    )
+
+
+def scan_xy_m(n_frames: int, step_m: float = 0.3e-6, line: int = 50) -> Array:
+    """Return positions of a snake scan with a jitter of a tenth of its step, (N, 2)."""
+    k = np.arange(n_frames)
+    along = np.where((k // line) % 2 == 0, k % line, line - 1 - k % line)
+    jitter = np.random.default_rng(2).normal(0, 0.1, (n_frames, 2))
+    return np.asarray((np.stack([along, k // line], axis=1) + jitter) * step_m)
