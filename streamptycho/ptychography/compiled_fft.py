@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.core import types
 
 from streamptycho.messages import Array
-from streamptycho.ptychography.lanes import LANES, Emitter, intrinsic
+from streamptycho.ptychography.butterflies import butterfly, transpose
+from streamptycho.ptychography.lanes import LANES
 
 _RADICES = (2, 3, 4, 5, 8)
 
@@ -64,189 +64,32 @@ def _factors(n: int) -> list[int] | None:
     return min(found, key=lambda radices: (len(radices), radices.count(2)), default=None)
 
 
-class _Complex:
-    """Complex lanes while instructions are written."""
-
-    def __init__(self, emit: Emitter, real: Any, imaginary: Any) -> None:
-        self.emit, self.real, self.imaginary = emit, real, imaginary
-
-    def __add__(self, other: _Complex) -> _Complex:
-        add = self.emit.add
-        return _Complex(self.emit, add(self.real, other.real), add(self.imaginary, other.imaginary))
-
-    def __sub__(self, other: _Complex) -> _Complex:
-        sub = self.emit.sub
-        return _Complex(self.emit, sub(self.real, other.real), sub(self.imaginary, other.imaginary))
-
-    def __mul__(self, other: _Complex) -> _Complex:
-        mul, add, sub = self.emit.mul, self.emit.add, self.emit.sub
-        return _Complex(
-            self.emit,
-            sub(mul(self.real, other.real), mul(self.imaginary, other.imaginary)),
-            add(mul(self.real, other.imaginary), mul(self.imaginary, other.real)),
-        )
-
-    def scaled(self, factor: float) -> _Complex:
-        """Return this times a real constant."""
-        lanes = self.emit.constant(factor)
-        return _Complex(self.emit, self.emit.mul(self.real, lanes), self.emit.mul(self.imaginary, lanes))
-
-    def minus_i_times(self, other: _Complex) -> _Complex:
-        """Return self - i x other."""
-        emit = self.emit
-        return _Complex(emit, emit.add(self.real, other.imaginary), emit.sub(self.imaginary, other.real))
-
-    def plus_i_times(self, other: _Complex) -> _Complex:
-        """Return self + i x other."""
-        emit = self.emit
-        return _Complex(emit, emit.sub(self.real, other.imaginary), emit.add(self.imaginary, other.real))
-
-
-def _short_transform(x: list[_Complex]) -> list[_Complex]:
-    """Return the discrete Fourier transform of 2, 3, 4, 5 or 8 values."""
-    if len(x) == 2:
-        return [x[0] + x[1], x[0] - x[1]]
-    if len(x) == 3:
-        both = x[1] + x[2]
-        middle, side = x[0] - both.scaled(0.5), (x[1] - x[2]).scaled(np.sqrt(0.75))
-        return [x[0] + both, middle.minus_i_times(side), middle.plus_i_times(side)]
-    if len(x) == 5:
-        (c1, s1), (c2, s2) = ((np.cos(angle), np.sin(angle)) for angle in (0.4 * np.pi, 0.8 * np.pi))
-        near, far, near_odd, far_odd = x[1] + x[4], x[2] + x[3], x[1] - x[4], x[2] - x[3]
-        first, second = x[0] + near.scaled(c1) + far.scaled(c2), x[0] + near.scaled(c2) + far.scaled(c1)
-        first_odd = near_odd.scaled(s1) + far_odd.scaled(s2)
-        second_odd = near_odd.scaled(s2) - far_odd.scaled(s1)
-        return [
-            x[0] + near + far,
-            first.minus_i_times(first_odd),
-            second.minus_i_times(second_odd),
-            second.plus_i_times(second_odd),
-            first.plus_i_times(first_odd),
-        ]
-    half = len(x) // 2
-    even, odd = _short_transform(x[0::2]), _short_transform(x[1::2])
-    if half == 4:
-        odd[1] = odd[1].minus_i_times(odd[1]).scaled(np.sqrt(0.5))
-        odd[3] = odd[3].plus_i_times(odd[3]).scaled(-np.sqrt(0.5))
-    result = [even[0] + odd[0]] * len(x)
-    for k in range(half):
-        if k == half // 2:
-            result[k], result[k + half] = even[k].minus_i_times(odd[k]), even[k].plus_i_times(odd[k])
-        else:
-            result[k], result[k + half] = even[k] + odd[k], even[k] - odd[k]
-    return result
-
-
-def _butterfly(radix: int, *, turned: bool) -> Any:
-    """Return compiled code for one short transform of rows of lanes.
-
-    It reads `radix` rows that are `step` elements apart, real lanes at `first`, imaginary ones `imaginary` on, and
-    writes rows likewise. Unless it is not `turned`, results get the phase factors from `turn` on.
-    """
-
-    @intrinsic
-    def butterfly(_typing, source, first, step, imaginary, target, to_first, to_step, to_imaginary, turns, turn):
-        place = types.intp
-        signature = types.void(source, place, place, place, target, place, place, place, turns, place)
-
-        def generate(context, builder, signature, arguments):
-            emit = Emitter(context, builder)
-            source, target, turns = (emit.data(signature.args[k], arguments[k]) for k in (0, 4, 8))
-            _, first, step, imaginary, _, to_first, to_step, to_imaginary, _, turn = arguments
-
-            def row(start, stride, k):
-                return builder.add(start, builder.mul(stride, stride.type(k)))
-
-            def turned_by(k):
-                real, imaginary = (
-                    emit.splat(builder.load(builder.gep(turns, [builder.add(turn, turn.type(2 * k - 2 + part))])))
-                    for part in (0, 1)
-                )
-                return _Complex(emit, real, imaginary)
-
-            values = []
-            for k in range(radix):
-                place = row(first, step, k)
-                values.append(
-                    _Complex(emit, emit.load(source, place), emit.load(source, builder.add(place, imaginary)))
-                )
-            for k, value in enumerate(_short_transform(values)):
-                result = value * turned_by(k) if turned and k else value
-                place = row(to_first, to_step, k)
-                emit.store(result.real, target, place)
-                emit.store(result.imaginary, target, builder.add(place, to_imaginary))
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return butterfly
-
-
 def _stockham_pass(radix: int) -> Any:
-    """Return compiled code for one pass over rows: `groups` short transforms, each for `stride` neighbours."""
-    plain, turned = _butterfly(radix, turned=False), _butterfly(radix, turned=True)
-    turn_step = 2 * (radix - 1)
+    """Return compiled code for one pass over rows: `groups` short transforms, each for `stride` neighbours.
+
+    `source` and `target` are (array, first element, elements from row to row, elements from real to imaginary part).
+    """
+    plain, turned = butterfly(radix, turned=False), butterfly(radix, turned=True)
+    turns_of_group = 2 * (radix - 1)
 
     @njit(nogil=True)
-    def run(groups, stride, source, first, pitch, imaginary, target, to_first, to_pitch, to_imaginary, turns, turn):
+    def run(groups, stride, source, target, turns, turn):
+        array, first, pitch, part = source
+        to, to_first, to_pitch, to_part = target
         step, to_step = groups * stride * pitch, stride * to_pitch
         for k in range(stride):
-            plain(
-                source,
-                first + k * pitch,
-                step,
-                imaginary,
-                target,
-                to_first + k * to_pitch,
-                to_step,
-                to_imaginary,
-                turns,
-                turn,
-            )
+            plain(array, first + k * pitch, step, part, to, to_first + k * to_pitch, to_step, to_part, turns, turn)
         for group in range(1, groups):
+            turn += turns_of_group
             for k in range(stride):
-                turned(
-                    source,
-                    first + (k + stride * group) * pitch,
-                    step,
-                    imaginary,
-                    target,
-                    to_first + (k + radix * stride * group) * to_pitch,
-                    to_step,
-                    to_imaginary,
-                    turns,
-                    turn + group * turn_step,
-                )
+                start = first + (k + stride * group) * pitch
+                to_start = to_first + (k + radix * stride * group) * to_pitch
+                turned(array, start, step, part, to, to_start, to_step, to_part, turns, turn)
 
     return run
 
 
 _pass_2, _pass_3, _pass_4, _pass_5, _pass_8 = (_stockham_pass(radix) for radix in _RADICES)
-
-
-@intrinsic
-def _transpose(_typing, source, first, pitch, target, to_first, to_pitch):
-    """Write `LANES` rows of lanes as columns."""
-
-    def generate(context, builder, signature, arguments):
-        emit = Emitter(context, builder)
-        source, target = emit.data(signature.args[0], arguments[0]), emit.data(signature.args[3], arguments[3])
-        _, first, pitch, _, to_first, to_pitch = arguments
-        rows = [emit.load(source, builder.add(first, builder.mul(pitch, pitch.type(k)))) for k in range(LANES)]
-        half = LANES // 2
-        while half:
-            low = [k + (LANES - half if k & half else 0) for k in range(LANES)]
-            high = [k + (LANES if k & half else half) for k in range(LANES)]
-            for k in (k for k in range(LANES) if not k & half):
-                a, b = rows[k], rows[k + half]
-                rows[k], rows[k + half] = emit.shuffle(a, b, low), emit.shuffle(a, b, high)
-            half //= 2
-        for k, row in enumerate(rows):
-            emit.store(row, target, builder.add(to_first, builder.mul(to_pitch, to_pitch.type(k))))
-        return context.get_dummy_value()
-
-    place = types.intp
-    return types.void(source, place, place, target, place, place), generate
 
 
 @njit(nogil=True)
@@ -256,96 +99,33 @@ def transform_columns(source, target, n, inverse, turn_over, radices, turns, scr
     The inverse is the transform with real and imaginary parts exchanged. `scratch` is (2, 2 x n x LANES) float32.
     """
     pitch = row_pitch(n)
-    real, imaginary = (n, -n) if inverse else (0, n)
+    real, part = (n, -n) if inverse else (0, n)
     for column in range(0, n, LANES):
-        groups, stride, turn = n, 1, 0
-        rows, first, rows_pitch, rows_imaginary = source, real + column, pitch, imaginary
+        groups, stride, turn = n, np.int64(1), np.int64(0)
+        rows = source, real + column, pitch, part
         for k in range(len(radices)):
             radix = radices[k]
             groups //= radix
-            to, to_first, to_pitch, to_imaginary = scratch[k % 2], 0, 2 * LANES, LANES
             if k == len(radices) - 1 and not turn_over:
-                to, to_first, to_pitch, to_imaginary = target, real + column, pitch, imaginary
-            if radix == 8:
-                _pass_8(
-                    groups,
-                    stride,
-                    rows,
-                    first,
-                    rows_pitch,
-                    rows_imaginary,
-                    to,
-                    to_first,
-                    to_pitch,
-                    to_imaginary,
-                    turns,
-                    turn,
-                )
-            elif radix == 4:
-                _pass_4(
-                    groups,
-                    stride,
-                    rows,
-                    first,
-                    rows_pitch,
-                    rows_imaginary,
-                    to,
-                    to_first,
-                    to_pitch,
-                    to_imaginary,
-                    turns,
-                    turn,
-                )
-            elif radix == 2:
-                _pass_2(
-                    groups,
-                    stride,
-                    rows,
-                    first,
-                    rows_pitch,
-                    rows_imaginary,
-                    to,
-                    to_first,
-                    to_pitch,
-                    to_imaginary,
-                    turns,
-                    turn,
-                )
-            elif radix == 3:
-                _pass_3(
-                    groups,
-                    stride,
-                    rows,
-                    first,
-                    rows_pitch,
-                    rows_imaginary,
-                    to,
-                    to_first,
-                    to_pitch,
-                    to_imaginary,
-                    turns,
-                    turn,
-                )
+                to = target, real + column, pitch, part
             else:
-                _pass_5(
-                    groups,
-                    stride,
-                    rows,
-                    first,
-                    rows_pitch,
-                    rows_imaginary,
-                    to,
-                    to_first,
-                    to_pitch,
-                    to_imaginary,
-                    turns,
-                    turn,
-                )
+                to = scratch[k % 2], np.int64(0), np.int64(2 * LANES), np.int64(LANES)
+            if radix == 8:
+                _pass_8(groups, stride, rows, to, turns, turn)
+            elif radix == 4:
+                _pass_4(groups, stride, rows, to, turns, turn)
+            elif radix == 2:
+                _pass_2(groups, stride, rows, to, turns, turn)
+            elif radix == 3:
+                _pass_3(groups, stride, rows, to, turns, turn)
+            else:
+                _pass_5(groups, stride, rows, to, turns, turn)
             turn += 2 * (radix - 1) * groups
             stride *= radix
-            rows, first, rows_pitch, rows_imaginary = to, to_first, to_pitch, to_imaginary
+            rows = to
         if turn_over:
+            array = rows[0]
             for row in range(0, n, LANES):
                 to_first = real + column * pitch + row
-                _transpose(rows, row * rows_pitch, rows_pitch, target, to_first, pitch)
-                _transpose(rows, row * rows_pitch + LANES, rows_pitch, target, to_first + imaginary, pitch)
+                transpose(array, 2 * row * LANES, 2 * LANES, target, to_first, pitch)
+                transpose(array, 2 * row * LANES + LANES, 2 * LANES, target, to_first + part, pitch)

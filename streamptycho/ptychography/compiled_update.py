@@ -61,7 +61,7 @@ class CompiledUpdater:
 
     def misfit(self, patch: Any, fraction: tuple[float, float], counts: Any, has_gaps: bool) -> float:
         """Return sum((|F| - sqrt(I))**2) of one frame, and change nothing."""
-        return self._visit(patch, fraction, counts, 0.0, 0.0)
+        return self._visit(patch, fraction, counts, 0.0, 0.0, only_compare=True)
 
     def visit(
         self,
@@ -73,10 +73,17 @@ class CompiledUpdater:
         probe_step: float,
     ) -> float:
         """See `ProbeUpdater.visit`."""
-        return self._visit(patch, fraction, counts, object_step, probe_step)
+        return self._visit(patch, fraction, counts, object_step, probe_step, only_compare=False)
 
     def _visit(
-        self, patch: Any, fraction: tuple[float, float], counts: Any, object_step: float, probe_step: float
+        self,
+        patch: Any,
+        fraction: tuple[float, float],
+        counts: Any,
+        object_step: float,
+        probe_step: float,
+        *,
+        only_compare: bool,
     ) -> float:
         n = self._n
         if patch.shape != (n, n) or counts.shape != (n, n):
@@ -86,13 +93,13 @@ class CompiledUpdater:
                 f"patch must be complex64 with contiguous rows, got {patch.dtype} in steps {patch.strides}"
             )
         counts = np.ascontiguousarray(storable(counts).T)
-        unsigned = counts.dtype.kind == "u"
-        target_modulus(counts, np.iinfo(counts.dtype).max if unsigned else np.inf, self._target)
+        highest = np.iinfo(counts.dtype).max if counts.dtype.kind == "u" else np.inf
+        target_modulus(counts, counts.dtype.type(highest), self._target)
         down, right = fraction
         whole_pixel = abs(down) < WHOLE_PIXEL and abs(right) < WHOLE_PIXEL
         self._hold(spectrum=not whole_pixel)
         residual: float = visit(
-            patch, self._target, whole_pixel, down, right, object_step, probe_step,
+            patch, self._target, only_compare, whole_pixel, down, right, object_step, probe_step,
             self._probe, self._moved, self._waves, self._work, self._ramps, *self._plan,
         )  # fmt: skip
         return residual

@@ -29,23 +29,24 @@ _FIELD, _FIELDS, _IMAGE = "float32[::1]", "float32[:,::1]", "complex64[:,:]"
 _PLAN = "int64[::1], float32[::1], float32[:,::1]"
 
 
-@njit(cache=True, nogil=True)
+@njit(
+    [f"void({kind}[:,::1], {kind}, float32[::1])" for kind in ("uint8", "uint16", "uint32", "float32")],
+    cache=True,
+    nogil=True,
+)
 def target_modulus(counts, highest, target):
-    """Write the measured modulus of every pixel, -1 where it was not measured.
-
-    `counts` (n, n) and `target` lie alike in memory; `highest` and above are not measured.
-    """
-    flat, out = counts.ravel(), target.ravel()
+    """Write the measured modulus of every pixel, -1 where it was not measured: below 0, NaN, `highest` and above."""
+    flat = counts.ravel()
     for k in range(flat.size):
         value = flat[k]
-        out[k] = np.sqrt(np.float32(value)) if 0 <= value < highest else np.float32(-1)
+        target[k] = np.sqrt(np.float32(value)) if 0 <= value < highest else np.float32(-1)
 
 
 @njit(f"void({_FIELD}, {_FIELD}, int64, boolean, {_FIELD}, {_PLAN})", cache=True, nogil=True)
 def transform(source, target, n, inverse, work, radices, turns, scratch):
     """Transform a field to the detector, or back with `inverse`, without scaling. `source` may be `target`."""
-    transform_columns(source, work, n, inverse, True, radices, turns, scratch)
-    transform_columns(work, target, n, inverse, False, radices, turns, scratch)
+    transform_columns(source, work, n, inverse, np.bool_(True), radices, turns, scratch)
+    transform_columns(work, target, n, inverse, np.bool_(False), radices, turns, scratch)
 
 
 @njit(nogil=True)
@@ -178,14 +179,15 @@ def _update(patch, lit_by, correction, object_step, probe_step, n, probe_change,
 
 
 @njit(
-    f"float64({_IMAGE}, {_FIELD}, boolean, float64, float64, float32, float32, {_FIELDS}, {_FIELDS}, {_FIELDS}, "
-    f"{_FIELD}, {_FIELDS}, {_PLAN})",
+    f"float64({_IMAGE}, {_FIELD}, boolean, boolean, float64, float64, float32, float32, "
+    f"{_FIELDS}, {_FIELDS}, {_FIELDS}, {_FIELD}, {_FIELDS}, {_PLAN})",
     cache=True,
     nogil=True,
 )
 def visit(
     patch,
     target,
+    only_compare,
     whole_pixel,
     down_px,
     right_px,
@@ -200,7 +202,7 @@ def visit(
     turns,
     scratch,
 ):
-    """Visit a frame, and change object and probe unless `object_step` is 0. Returns sum((|F| - sqrt(I))**2).
+    """Visit a frame: change object and probe, and return sum((|F| - sqrt(I))**2) as it was before.
 
     Parameters
     ----------
@@ -208,10 +210,12 @@ def visit(
         View of the object, (n, n) complex64, rows contiguous.
     target
         Measured modulus, (n x n) float32, transposed, -1 where it was not measured.
+    only_compare
+        Whether to change nothing.
     whole_pixel
         Whether `probe` is the probe itself, and not its spectrum, which is to move by `down_px` and `right_px`.
     object_step, probe_step
-        Step sizes.
+        Step sizes; the probe is not changed when its own is 0.
     probe
         (modes, size) fields.
     moved, waves, work, ramps
@@ -233,7 +237,7 @@ def visit(
     for mode in range(modes):
         transform(waves[mode], waves[mode], n, False, work, radices, turns, scratch)
     residual = _correct_modulus(waves, target, n, work)
-    if object_step == 0:
+    if only_compare:
         return residual
     for mode in range(modes):
         transform(waves[mode], waves[mode], n, True, work, radices, turns, scratch)

@@ -30,7 +30,7 @@ from streamptycho.ptychography.probe import (
 )
 from streamptycho.ptychography.schedule import VisitSchedule
 from streamptycho.ptychography.split import split_resolution_m
-from streamptycho.ptychography.update import Updater, probe_updater
+from streamptycho.ptychography.update import Updater, prepare, probe_updater
 
 _SYNCHRONISE_EVERY = 32
 _FRAMES_FOR_A_GUESS = 32
@@ -66,6 +66,7 @@ class EpieEngine:
         self._config = config
         self._clock = clock
         self._backend = backend(config.device)
+        prepare(self._backend)
         given = probe if probe is not None else read_probe(config.probe)
         self._given_probe = None if given is None else checked_probe(given)
         self._updater: Updater | None = None

@@ -134,4 +134,4 @@ def storable(counts: Array) -> Array:
     """Return counts in a dtype that the kernels read: unsigned as they are, others as float32 with gaps at -1."""
     if counts.dtype.kind == "u" and counts.dtype.itemsize <= 4 and counts.dtype.isnative:
         return counts
-    return np.where(measured(counts), counts, -1).astype(np.float32)
+    return np.where(measured(counts), counts, np.float32(-1)).astype(np.float32)

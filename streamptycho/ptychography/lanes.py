@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending
 from numba.core import cgutils, types
 from numba.extending import models, overload, register_model
@@ -25,7 +25,7 @@ _FUSED = ("contract",)
 intrinsic: Any = extending.intrinsic
 
 
-class _LanesType(types.Type):  # type: ignore[misc]
+class _LanesType(types.Type):
     def __init__(self) -> None:
         super().__init__(name=f"Lanes{LANES}")
 
@@ -34,7 +34,7 @@ lanes = _LanesType()
 
 
 @register_model(_LanesType)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, kind) -> None:
         super().__init__(manager, kind, _VECTOR)
 

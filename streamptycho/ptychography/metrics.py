@@ -7,7 +7,7 @@ import numpy as np
 from streamptycho.array import backend
 from streamptycho.messages import Array
 from streamptycho.ptychography.engine import EngineError
-from streamptycho.ptychography.frames import measured
+from streamptycho.ptychography.frames import measured, storable
 from streamptycho.ptychography.probe import checked_probe
 from streamptycho.ptychography.update import probe_updater
 
@@ -58,7 +58,7 @@ def amplitude_error(
         frame = counts[k]
         valid = measured(frame)
         total += float(np.where(valid, frame, 0).sum(dtype=np.float64))
-        shifted = device_arrays.to_device(np.fft.ifftshift(frame))
+        shifted = device_arrays.to_device(np.fft.ifftshift(storable(frame)))
         fraction = tuple((centre_px[k] - whole[k]).tolist())
         patch = image[row : row + n, column : column + n]
         residual += float(updater.misfit(patch, fraction, shifted, not valid.all()))

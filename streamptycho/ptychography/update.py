@@ -61,6 +61,12 @@ def probe_updater(probe: Array, backend: Backend) -> Updater:
     return ProbeUpdater(probe, backend)
 
 
+def prepare(backend: Backend) -> None:
+    """Compile what visits will need, so that the first one does not wait for it."""
+    if backend.name == "cpu":
+        _compiled_updater()
+
+
 @functools.cache
 def _compiled_updater() -> Callable[[Array], Updater | None] | None:
     """Return what makes compiled updaters, None (after a warning, once) where nothing can be compiled."""

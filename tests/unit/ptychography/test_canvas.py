@@ -62,6 +62,14 @@ def test_the_canvas_never_exceeds_its_limit(batches):
             assert all(canvas.patch(*corner).shape == (8, 8) for corner in array[fits].tolist())
 
 
+def test_room_kept_for_growth_stays_within_the_limit():
+    canvas = Canvas(CPU, 8, 2, 100)
+    for corner in range(0, 93, 4):
+        canvas.include(corners((corner, 0)))
+        assert max(canvas.patch(corner, 0).base.shape) <= 104
+    assert canvas.patch(0, 0).base.shape[0] >= 96
+
+
 def test_coverage_is_the_sum_over_frames():
     random = np.random.default_rng(0)
     intensity = random.uniform(size=(8, 8)).astype(np.float32)

@@ -2,11 +2,24 @@ import numpy as np
 import pytest
 
 from streamptycho.array import backend
+from streamptycho.ptychography.compiled_fft import plan
+from streamptycho.ptychography.compiled_update import CompiledUpdater
 from streamptycho.ptychography.kernels import ArrayKernels
 from streamptycho.ptychography.propagation import ShiftRamps, far_field, near_field
 from streamptycho.ptychography.update import ProbeUpdater
 
 N = 16
+
+
+def in_numpy(probe):
+    return ProbeUpdater(probe, backend("cpu"))
+
+
+def compiled(probe):
+    return CompiledUpdater(probe, plan(probe.shape[-1]))
+
+
+UPDATERS = pytest.mark.parametrize("make", [in_numpy, compiled])
 
 
 def textbook_epie(obj, probe, counts, alpha, beta, fraction=(0.0, 0.0)):
@@ -32,11 +45,12 @@ def scene(modes, seed=0):
     return obj, probe, counts, random
 
 
+@UPDATERS
 @pytest.mark.parametrize("modes", [1, 3])
 @pytest.mark.parametrize("places", ["whole", "fractional", "mixed"])
-def test_visits_equal_the_textbook_in_double_precision(modes, places):
+def test_visits_equal_the_textbook_in_double_precision(make, modes, places):
     obj, probe, counts, random = scene(modes)
-    updater = ProbeUpdater(probe, backend("cpu"))
+    updater = make(probe)
     single = obj.astype(np.complex64)
     for k, frame in enumerate(counts):
         row, column = random.integers(0, 40 - N, 2)
@@ -51,9 +65,10 @@ def test_visits_equal_the_textbook_in_double_precision(modes, places):
     assert np.abs(updater.probe - probe).max() < 1e-4 * np.abs(probe).max()
 
 
-def test_step_zero_leaves_the_probe_untouched():
+@UPDATERS
+def test_step_zero_leaves_the_probe_untouched(make):
     obj, probe, counts, _ = scene(1)
-    updater = ProbeUpdater(probe, backend("cpu"))
+    updater = make(probe)
     updater.visit(obj[:N, :N].astype(np.complex64), (0.3, -0.2), counts[0], False, 0.9, 0.0)
     np.testing.assert_allclose(updater.probe, probe, atol=1e-4)
 

@@ -83,6 +83,15 @@ def test_nan_and_negative_counts_are_unmeasured(measurement):
     assert np.isfinite(result.object).all()
     assert np.isfinite(result.probe).all()
     assert np.isfinite(result.error)
+    metric = amplitude_error(
+        counts,
+        m.xy_m[:12],
+        result.object,
+        result.probe,
+        pixel_m=result.pixel_m,
+        origin_xy_m=result.origin_xy_m,
+    )
+    assert metric == pytest.approx(result.error, rel=1e-3)
 
 
 def test_progress_and_losses_are_reported(measurement):
