@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from benchmarks.row import Effort, NotMeasurable, Row, WrongResult
 from streamptycho.config import RegionConfig
 from streamptycho.detectors import decoder
 from streamptycho.messages import FrameBlock
+from streamptycho.simulation.header import trimmed_header
 
 FRAMES = 32
 WAIT_S = 10.0
@@ -46,8 +46,8 @@ def eiger_whole(effort: Effort) -> Iterator[Row]:
         )
         try:
             receiver.start_passive()
-            time.sleep(0.2)
-            for parts in (series.start, *series.images, series.end):
+            start = trimmed_header(list(series.start), tables=False, appendix=False)
+            for parts in (start, *series.images, series.end):
                 socket.send_multipart(parts)
             if receiver.wait_for_arm(WAIT_S) is None:
                 raise NotMeasurable("libertem-dectris did not see the series")

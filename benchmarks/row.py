@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -47,7 +48,7 @@ class Effort:
 
     @classmethod
     def of(cls, *, quick: bool) -> Effort:
-        return cls(quick, 1.2, most_rounds=30) if quick else cls(quick, 6.0)
+        return cls(quick, 0.8, most_rounds=30) if quick else cls(quick, 6.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,12 @@ class Case:
     name: str
     measure: Callable[[Effort], Iterable[Row]]
     slow: bool = False
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits and no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.3g}")
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""A process that sends a recorded detector series whenever it is told to: `python -m benchmarks.sender LOG ENDPOINT`."""
+"""A process that sends a recorded detector series when told to: `python -m benchmarks.sender LOG ENDPOINT`."""
 
 from __future__ import annotations
 
@@ -69,10 +69,14 @@ def main() -> None:
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.linger = 0
         socket.sndhwm = HIGH_WATER_MARK
+        socket.sndtimeo = TIMEOUT_MS
         socket.connect(endpoint)
-        while sys.stdin.buffer.read(1):
-            for parts in messages:
-                socket.send_multipart(parts)
+        try:
+            while sys.stdin.buffer.read(1):
+                for parts in messages:
+                    socket.send_multipart(parts)
+        except zmq.Again:
+            sys.exit("nobody receives any more")
 
 
 if __name__ == "__main__":

@@ -67,8 +67,12 @@ def _rows(messages: list[bytes], effort: Effort) -> Iterator[Row]:
     what = f"log, records of {kilobytes:.0f} kB"
     facts = {"records_per_s": records_per_s}
     meaning = f"with checksums, forced to the disk at the end; {records_per_s:,.0f} records/s"
-    yield compared(f"{what}: append", "MB/s", writing["ours"], ("plain file, one write each", writing["plain"]), meaning, facts)
+    yield compared(
+        f"{what}: append", "MB/s", writing["ours"], ("plain file, one write each", writing["plain"]), meaning, facts
+    )
     records_per_s = reading["ours"].median / megabytes * len(messages)
     facts = {"records_per_s": records_per_s}
     meaning = f"checksums verified, from the page cache; {records_per_s:,.0f} records/s"
-    yield compared(f"{what}: read", "MB/s", reading["ours"], ("plain file, one read each", reading["plain"]), meaning, facts)
+    yield compared(
+        f"{what}: read", "MB/s", reading["ours"], ("plain file, one read each", reading["plain"]), meaning, facts
+    )

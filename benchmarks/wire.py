@@ -14,7 +14,7 @@ from streamptycho.messages import DiffractionBatch
 
 FRAMES = 64
 SIDE = 128
-REPEATS = 200
+REPEATS = 500
 
 
 def batch(effort: Effort) -> Iterator[Row]:
@@ -52,7 +52,7 @@ def batch(effort: Effort) -> Iterator[Row]:
         return gigabytes
 
     samples = by_turns({"encode": encode, "decode": decode, "memcpy": memcpy}, effort)
-    copy = ("one memcpy of the counts", samples["memcpy"])
+    copy = ("one memcpy of the counts, in cache", samples["memcpy"])
     size = f"{gigabytes / REPEATS * 1e3:.1f} MB"
     for name in ("encode", "decode"):
         microseconds = 1e6 * gigabytes / REPEATS / samples[name].median

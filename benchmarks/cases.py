@@ -1,0 +1,41 @@
+"""All measurements, by name and in the order of the data."""
+
+from __future__ import annotations
+
+from benchmarks import decode, decode_stream1, epie, epie_memory, ingest, latency, pairing, stream_log, tomography, wire
+from benchmarks.machine import gpu_name
+from benchmarks.row import Case
+
+CASES = (
+    Case("decode-whole", decode.eiger_whole),
+    Case("decode-region", decode.eiger_region),
+    Case("decode-u8", decode.selun_whole),
+    Case("decode-stream1", decode_stream1.eiger_whole),
+    Case("ingest-region", ingest.eiger),
+    Case("ingest-u8", ingest.selun),
+    Case("pair-row", pairing.by_row),
+    Case("pair-time", pairing.by_time),
+    Case("log-large", stream_log.large_records),
+    Case("log-small", stream_log.small_records),
+    Case("wire", wire.batch),
+    Case("epie-64-1", epie.updates(64, 1)),
+    Case("epie-64-4", epie.updates(64, 4)),
+    Case("epie-128-1", epie.updates(128, 1)),
+    Case("epie-128-4", epie.updates(128, 4)),
+    Case("epie-error-64", epie.time_to_error(64)),
+    Case("epie-error-128", epie.time_to_error(128), slow=True),
+    Case("epie-memory", epie_memory.bytes_per_frame),
+    Case("latency", latency.end_of_scan),
+    Case("tomography-128", tomography.volume(128)),
+    Case("tomography-256", tomography.volume(256), slow=True),
+)
+
+
+def available() -> list[Case]:
+    """Return the measurements of this machine: those of the GPU where CuPy sees one."""
+    if gpu_name() is None:
+        return list(CASES)
+    on_gpu = [
+        Case(f"epie-{side}-{modes}-gpu", epie.updates(side, modes, "gpu")) for side in (64, 128) for modes in (1, 4)
+    ]
+    return [*CASES, *on_gpu]
