@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -86,7 +86,7 @@ class _Monitor:
         return JSONResponse({**self._store.snapshot(), "title": self._title})
 
     async def colours(self, request: Request) -> Response:
-        tables = await to_thread.run_sync(lambda: {name: colour_table(name).tolist() for name in NAMES})
+        tables = await run_in_threadpool(lambda: {name: colour_table(name).tolist() for name in NAMES})
         return JSONResponse(tables)
 
     async def png(self, request: Request) -> Response:
@@ -94,10 +94,10 @@ class _Monitor:
         if name not in PICTURE_NAMES or name == "path":
             known = ", ".join(n for n in PICTURE_NAMES if n != "path")
             raise HTTPException(404, f"no picture is called {name!r}; known: {known}")
-        picture = await to_thread.run_sync(self._store.picture, name)
+        picture = await run_in_threadpool(self._store.picture, name)
         if picture is None or isinstance(picture, PathPlot):
             raise HTTPException(404, f"there is no {name} to show yet")
-        return Response(await to_thread.run_sync(to_png, picture), media_type="image/png")
+        return Response(await run_in_threadpool(to_png, picture), media_type="image/png")
 
     async def watch(self, socket: WebSocket) -> None:
         if not _same_origin(socket):
@@ -158,7 +158,7 @@ class _Viewer:
         for name, version in self._store.versions().items():
             if self._pictures.get(name) == version:
                 continue
-            drawable = await to_thread.run_sync(self._store.picture, name)
+            drawable = await run_in_threadpool(self._store.picture, name)
             self._pictures[name] = version
             if drawable is not None:
                 self._pictures[name] = drawable.version

@@ -164,15 +164,6 @@ def to_levels(values: Array, valid: Array, lo: float, hi: float) -> Array:
     return np.where(usable, 1 + np.round(scaled * 254), 0).astype(np.uint8)
 
 
-def robust_range(values: Array, low: float = 0.5, high: float = 99.5) -> tuple[float, float] | None:
-    """Return the range between two percentiles of the finite values, None when there are none."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return None
-    lo, hi = (float(v) for v in np.percentile(finite, [low, high]))
-    return (lo, hi) if hi > lo else (lo, lo + max(abs(lo), 1.0) * 1e-6)
-
-
 def with_version(drawable: Drawable, version: int) -> Drawable:
     """Return the same with the number by which viewers know that it is new."""
     return replace(drawable, version=version)

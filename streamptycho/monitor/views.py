@@ -6,14 +6,13 @@ import math
 
 import numpy as np
 
+from streamptycho.appearance import complex_to_rgb, lit_part, robust_range, without_slope
 from streamptycho.messages import Array, FramePreview, ObjectUpdate, PathPreview, Quality, VolumeUpdate
-from streamptycho.monitor.colours import complex_to_rgb
 from streamptycho.monitor.pictures import (
     MAX_PICTURE_PX,
     NothingToShowError,
     PathPlot,
     Picture,
-    robust_range,
     to_levels,
 )
 from streamptycho.monitor.pooling import pool_factor, pool_max, pool_mean
@@ -21,8 +20,6 @@ from streamptycho.monitor.wording import number, text
 
 MAX_PATH_POINTS = 20_000
 MAX_MODES_SHOWN = 8
-_LIT_FRACTION = 0.02
-_WELL_LIT_FRACTION = 0.25
 _WRAPPED_RAD = 1.7 * math.pi
 _SLICE_PLANES = {
     "slice_z": "across the rotation axis",
@@ -65,7 +62,7 @@ def phase_view(message: ObjectUpdate) -> Picture:
     """
     patch, lit, well_lit = _lit_part(message)
     k = pool_factor(patch.shape, MAX_PICTURE_PX)
-    pooled, valid = pool_mean(_without_slope(patch, well_lit), lit, k)
+    pooled, valid = pool_mean(without_slope(patch, well_lit), lit, k)
     _, inside = pool_mean(np.zeros(patch.shape, np.float32), well_lit, k)
     phase = np.angle(pooled)
     limits = robust_range(phase[inside & valid]) or (-1.0, 1.0)
@@ -190,45 +187,10 @@ def _measured(counts: Array) -> Array:
 
 def _lit_part(message: ObjectUpdate) -> tuple[Array, Array, Array]:
     """Return the lit rectangle of the object, where it is lit at all, and where it is lit well."""
-    coverage = np.where(np.isfinite(message.coverage), message.coverage, 0)
-    lit = (coverage > 0) & np.isfinite(message.object)
-    if not lit.any():
+    part = lit_part(message.object, message.coverage)
+    if part is None:
         raise NothingToShowError("no pixel of the object was lit yet")
-    typical = float(np.percentile(coverage[lit], 95))
-    lit &= coverage > _LIT_FRACTION * typical
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    usable = np.where(lit, message.object, 0)
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    well_lit = lit & (coverage > _WELL_LIT_FRACTION * typical)
-    return usable[window], lit[window], well_lit[window] if well_lit.any() else lit[window]
-
-
-def _without_slope(patch: Array, lit: Array) -> Array:
-    """Return the object times the plane wave that brings its mean phase and typical phase slope to zero.
-
-    The mean slope between neighbours is coarse and safe from wraps; the median over a longer step refines it and does
-    not mind the edges of the sample.
-    """
-    flat = np.asarray(patch, np.complex64)
-    for axis in (0, 1):
-        for step in (1, max(1, min(patch.shape) // 16)):
-            flat = _tilted(flat, -_slope(np.where(lit, flat, 0), axis, step), axis)
-    return np.asarray(flat * np.exp(-1j * np.angle(np.sum(np.where(lit, flat, 0)))))
-
-
-def _slope(wave: Array, axis: int, step: int) -> float:
-    """Return the phase per pixel along an axis, in radians."""
-    along = np.moveaxis(wave, axis, 0)
-    turn = along[step:] * along[:-step].conj()
-    if step == 1:
-        return float(np.angle(np.sum(turn, dtype=np.complex128)))
-    turn = turn[turn != 0]
-    return float(np.median(np.angle(turn))) / step if turn.size else 0.0
-
-
-def _tilted(wave: Array, slope: float, axis: int) -> Array:
-    ramp = np.exp(1j * slope * np.arange(wave.shape[axis])).astype(np.complex64)
-    return np.asarray(wave * (ramp[:, None] if axis == 0 else ramp[None, :]))
+    return np.where(part.lit, message.object[part.window], 0), part.lit, part.well_lit
 
 
 def _projection_label(message: ObjectUpdate) -> str:

@@ -28,11 +28,6 @@ SOURCE = "entry_1/instrument_1/source_1"
 BEAM = "entry_1/instrument_1/beam_1"
 
 
-def is_cxi(file: Any) -> bool:
-    """Whether an HDF5 file has the tree of CXI."""
-    return "cxi_version" in file or any(path in file for path in DATA_PATHS)
-
-
 def detector_axes(file: Any) -> Array:
     """Return unit vectors (2, 3) of the laboratory along which columns (first) and rows (second) of the frames grow.
 

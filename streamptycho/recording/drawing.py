@@ -1,4 +1,4 @@
-"""Parts of pictures: images with a scale bar, complex fields as colour, contrast that ignores outliers."""
+"""Parts of pictures: images with a scale bar and a colour bar, the legend of complex colours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from skimage.color import lab2rgb
 
+from streamptycho.appearance import complex_to_rgb
 from streamptycho.messages import Array
 
 BACKGROUND = "#d8dadd"
@@ -30,35 +30,13 @@ def scale_bar_length_m(width_m: float) -> float:
     return next(step for step in (5 * decade, 2 * decade, decade) if step <= wanted)
 
 
-def contrast(image: Array, inside: Array | None = None, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
-    """Return the limits between which a picture is shown: percentiles of the finite values, where `inside` is True."""
-    values = image[np.isfinite(image) if inside is None else np.isfinite(image) & inside]
-    if not values.size:
-        return 0.0, 1.0
-    bottom, top = (float(v) for v in np.percentile(values, (low, high)))
-    return (bottom, top) if top > bottom else (bottom - 0.5, bottom + 0.5)
-
-
-def colour_of(field: Array) -> Array:
-    """Return a complex field (H, W) as RGB (H, W, 3): brightness is the modulus, hue the phase.
-
-    Hues have equal lightness, so that no phase looks stronger than another.
-    """
-    modulus = np.abs(field)
-    top = float(np.percentile(modulus, 99.8)) if modulus.size else 0.0
-    strength = np.clip(modulus / top, 0.0, 1.0) if top > 0 else np.zeros(field.shape)
-    phase = np.angle(field)
-    lab = np.stack([74 * strength, 42 * strength * np.cos(phase), 42 * strength * np.sin(phase)], axis=-1)
-    return np.asarray(np.clip(lab2rgb(lab.astype(np.float64)), 0, 1))
-
-
 def colour_wheel(axes: Axes) -> None:
-    """Draw the legend of `colour_of` into the lower right corner of a picture."""
+    """Draw the legend of `complex_to_rgb` into the lower right corner of a picture."""
     inset = axes.inset_axes((0.80, 0.02, 0.18, 0.18))
     y, x = np.mgrid[1:-1:64j, -1:1:64j]
     radius = np.hypot(x, y)
-    wheel = colour_of(np.where(radius <= 1, radius * np.exp(1j * np.arctan2(y, x)), 0))
-    inset.imshow(np.dstack([wheel, radius <= 1]), interpolation="bilinear")
+    wheel = complex_to_rgb(np.where(radius <= 1, radius * np.exp(1j * np.arctan2(y, x)), 0))
+    inset.imshow(np.dstack([wheel, np.where(radius <= 1, 255, 0).astype(np.uint8)]), interpolation="bilinear")
     inset.set_axis_off()
 
 

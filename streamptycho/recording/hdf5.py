@@ -59,6 +59,14 @@ def open_for_reading(path: Path) -> Any:
         raise ResultError(f"cannot read {path}: {reason}") from None
 
 
+def new_root(file: Any, entry_name: str, default: str) -> Any:
+    """Return the new entry of a new file; `default` is the group in it that viewers open first."""
+    file.attrs["NX_class"] = "NXroot"
+    file.attrs["default"] = entry_name
+    file.attrs["creator"] = "streamptycho"
+    return group(file, entry_name, "NXentry", default=default)
+
+
 def group(parent: Any, name: str, nexus_class: str, **attributes: Any) -> Any:
     """Return a new group of a NeXus class."""
     made = parent.create_group(name)

@@ -198,6 +198,14 @@ class StreamLogReader:
             complete=complete,
         )
 
+    @property
+    def damage(self) -> str:
+        """What the last pass had to leave out, in words; empty when nothing."""
+        torn = f"it ends in the middle of a record: {self.torn_bytes} bytes were left out" if self.torn_bytes else ""
+        corrupt = f"damaged places that were skipped: {self.corrupt_records}" if self.corrupt_records else ""
+        what = "; ".join(filter(None, (torn, corrupt)))
+        return f"{self.path} is damaged: {what}" if what else ""
+
     def close(self) -> None:
         """Close the file."""
         self._window.file.close()

@@ -1,12 +1,14 @@
-"""Result files in HDF5/NeXus: one per projection, one for the volume, one stack of projections for tomography programs.
+"""Result files in HDF5/NeXus: one per projection, one for the volume.
 
 References
 ----------
-NeXus definitions NXdata, NXprocess, NXtomo and NXtomoproc: https://manual.nexusformat.org/classes/.
+NeXus definitions NXdata, NXprocess and NXtomoproc: https://manual.nexusformat.org/classes/.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +22,7 @@ from streamptycho.recording.hdf5 import (
     counts_table,
     dataset,
     group,
+    new_root,
     open_for_reading,
     picture,
     read_counts,
@@ -37,7 +40,6 @@ __all__ = [
     "read_slices",
     "read_volume",
     "result_kind",
-    "write_nxtomo",
     "write_projection",
     "write_volume",
 ]
@@ -78,32 +80,28 @@ def read_projection(path: Path) -> ObjectUpdate:
     ResultError
         If it is another kind of file.
     """
-    with open_for_reading(path) as file:
-        try:
-            entry = file["entry"]
-            process = entry["reconstruction"]
-            angle = read_number(entry, "sample/rotation_angle")
-            return ObjectUpdate(
-                scan_id=str(entry["entry_identifier"].asstr()[()]),
-                projection=int(entry["projection"][()]),
-                angle_deg=angle,
-                object=entry["object/object"][()],
-                probe=entry["probe/probe"][()],
-                coverage=entry["coverage/coverage"][()],
-                pixel_m=float(process["pixel"][()]),
-                energy_ev=float(entry["instrument/beam/incident_energy"][()]),
-                origin_xy_m=process["origin_xy"][()],
-                index=entry["positions/index"][()],
-                xy_m=np.stack([entry["positions/x"][()], entry["positions/y"][()]], axis=-1),
-                errors=entry["errors/error"][()],
-                sweeps=float(process["sweeps"][()]),
-                resolution_m=read_number(process, "resolution"),
-                last_frame_ns=int(process["last_frame_ns"][()]),
-                dropped=read_counts(process, "frames_not_used"),
-                final=bool(process["final"][()]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ResultError(f"{path} is not a projection written by streamptycho: {error}") from None
+    with _reading(path, "projection") as entry:
+        process = entry["reconstruction"]
+        angle = read_number(entry, "sample/rotation_angle")
+        return ObjectUpdate(
+            scan_id=str(entry["entry_identifier"].asstr()[()]),
+            projection=int(entry["projection"][()]),
+            angle_deg=angle,
+            object=entry["object/object"][()],
+            probe=entry["probe/probe"][()],
+            coverage=entry["coverage/coverage"][()],
+            pixel_m=float(process["pixel"][()]),
+            energy_ev=float(entry["instrument/beam/incident_energy"][()]),
+            origin_xy_m=process["origin_xy"][()],
+            index=entry["positions/index"][()],
+            xy_m=np.stack([entry["positions/x"][()], entry["positions/y"][()]], axis=-1),
+            errors=entry["errors/error"][()],
+            sweeps=float(process["sweeps"][()]),
+            resolution_m=read_number(process, "resolution"),
+            last_frame_ns=int(process["last_frame_ns"][()]),
+            dropped=read_counts(process, "frames_not_used"),
+            final=bool(process["final"][()]),
+        )
 
 
 def write_volume(
@@ -131,25 +129,12 @@ def read_volume(path: Path) -> Volume:
     ResultError
         If it is another kind of file.
     """
-    with open_for_reading(path) as file:
-        try:
-            entry = file["entry"]
-            process = entry["reconstruction"]
-            stack = None
-            if "projections" in entry:
-                stack = _read_stack(entry["projections"])
-            return Volume(
-                scan_id=str(entry["entry_identifier"].asstr()[()]),
-                data=entry["data/data"][()],
-                voxel_m=float(process["voxel"][()]),
-                quantity=str(process["quantity"].asstr()[()]),
-                projections_used=int(process["projections_used"][()]),
-                resolution_m=read_number(process, "resolution"),
-                final=bool(process["final"][()]),
-                stack=stack,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ResultError(f"{path} is not a volume written by streamptycho: {error}") from None
+    with _reading(path, "volume") as entry:
+        return Volume(
+            **_about_volume(entry),
+            data=entry["data/data"][()],
+            stack=_read_stack(entry["projections"]) if "projections" in entry else None,
+        )
 
 
 def read_slices(path: Path) -> VolumeUpdate:
@@ -160,22 +145,9 @@ def read_slices(path: Path) -> VolumeUpdate:
     ResultError
         If it is another kind of file.
     """
-    with open_for_reading(path) as file:
-        try:
-            entry = file["entry"]
-            process = entry["reconstruction"]
-            slices = {f"slice_{axis}": entry[f"slice_{axis}/slice_{axis}"][()] for axis in "zyx"}
-            return VolumeUpdate(
-                scan_id=str(entry["entry_identifier"].asstr()[()]),
-                voxel_m=float(process["voxel"][()]),
-                quantity=str(process["quantity"].asstr()[()]),
-                projections_used=int(process["projections_used"][()]),
-                resolution_m=read_number(process, "resolution"),
-                final=bool(process["final"][()]),
-                **slices,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ResultError(f"{path} is not a volume written by streamptycho: {error}") from None
+    with _reading(path, "volume") as entry:
+        slices = {f"slice_{axis}": entry[f"slice_{axis}/slice_{axis}"][()] for axis in "zyx"}
+        return VolumeUpdate(**_about_volume(entry), **slices)
 
 
 def result_kind(path: Path) -> Literal["projection", "volume"] | None:
@@ -191,56 +163,30 @@ def result_kind(path: Path) -> Literal["projection", "volume"] | None:
         return None
 
 
-def write_nxtomo(
-    path: Path,
-    stack: ProjectionStack,
-    *,
-    energy_ev: float | None = None,
-    name: str = "ptychography",
-) -> None:
-    """Write aligned projections as NXtomo, which Savu, httomo and Mantid Imaging read.
-
-    The frames are phases in radians, all of them projections (`image_key` 0): they need no flat or dark field.
-
-    Raises
-    ------
-    ResultError
-        If the file cannot be written.
-    """
-
-    def fill(file: Any) -> None:
-        entry = _root(file, "entry1", "data")
-        dataset(entry, "definition", "NXtomo")
-        dataset(entry, "title", name)
-        instrument = group(entry, "instrument", "NXinstrument")
-        detector = group(instrument, "detector", "NXdetector")
-        dataset(detector, "data", np.asarray(stack.phase_rad, np.float32), "rad", long_name="phase (rad)")
-        dataset(detector, "image_key", np.zeros(len(stack.angles_deg), np.int32))
-        for axis in ("x_pixel_size", "y_pixel_size"):
-            dataset(detector, axis, stack.pixel_m, "m")
-        if energy_ev is not None:
-            beam = group(instrument, "beam", "NXbeam")
-            dataset(beam, "incident_energy", energy_ev, "eV")
-        sample = group(entry, "sample", "NXsample")
-        dataset(sample, "name", name)
-        dataset(sample, "rotation_angle", np.asarray(stack.angles_deg, np.float64), "degrees")
-        data = group(entry, "data", "NXdata", signal="data", axes=["rotation_angle", ".", "."])
-        data["data"] = detector["data"]
-        data["rotation_angle"] = sample["rotation_angle"]
-        data["image_key"] = detector["image_key"]
-
-    write_atomically(path, fill)
+@contextlib.contextmanager
+def _reading(path: Path, kind: str) -> Iterator[Any]:
+    """Open the entry of a result file; what is not found in it is an error about the whole file."""
+    with open_for_reading(path) as file:
+        try:
+            yield file["entry"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"{path} is not a {kind} written by streamptycho: {error}") from None
 
 
-def _root(file: Any, entry_name: str, default: str) -> Any:
-    file.attrs["NX_class"] = "NXroot"
-    file.attrs["default"] = entry_name
-    file.attrs["creator"] = "streamptycho"
-    return group(file, entry_name, "NXentry", default=default)
+def _about_volume(entry: Any) -> dict[str, Any]:
+    process = entry["reconstruction"]
+    return {
+        "scan_id": str(entry["entry_identifier"].asstr()[()]),
+        "voxel_m": float(process["voxel"][()]),
+        "quantity": str(process["quantity"].asstr()[()]),
+        "projections_used": int(process["projections_used"][()]),
+        "resolution_m": read_number(process, "resolution"),
+        "final": bool(process["final"][()]),
+    }
 
 
 def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) -> None:
-    entry = _root(file, "entry", "phase")
+    entry = new_root(file, "entry", "phase")
     angle = "" if update.angle_deg is None else f" at {update.angle_deg:.3f}°"
     dataset(entry, "title", f"{update.scan_id}: projection {update.projection}{angle}")
     dataset(entry, "entry_identifier", update.scan_id)
@@ -280,7 +226,7 @@ def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) ->
 def _fill_volume(
     file: Any, volume: Array, update: VolumeUpdate, stack: ProjectionStack | None, provenance: Provenance
 ) -> None:
-    entry = _root(file, "entry", "slice_z")
+    entry = new_root(file, "entry", "slice_z")
     dataset(entry, "definition", "NXtomoproc")
     dataset(entry, "title", f"{update.scan_id}: tomogram of {update.projections_used} projections")
     dataset(entry, "entry_identifier", update.scan_id)

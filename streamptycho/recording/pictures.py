@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from streamptycho.appearance import LitPart, complex_to_rgb, lit_part, robust_range, without_slope
 from streamptycho.messages import Array, ObjectUpdate, VolumeUpdate
-from streamptycho.recording.drawing import colour_of, colour_wheel, contrast, format_length, show_image
+from streamptycho.recording.drawing import colour_wheel, format_length, show_image
 from streamptycho.recording.hdf5 import ResultError
 from streamptycho.recording.nexus import read_projection, read_slices, result_kind
 
 _DPI = 110
 _MAX_MODES = 4
 _MAX_POINTS = 20_000
-_FAINT, _FAIR = 0.02, 0.25
 _SHEET_COLUMNS = 8
 _MAX_SHEET = 64
 _MAX_PAGES = 4
@@ -47,17 +47,15 @@ def draw_projection(update: ObjectUpdate, path: Path) -> Path:
     mosaic = grid[1, 2].subgridspec(side, side)
     probe_axes = [figure.add_subplot(mosaic[divmod(number, side)]) for number in range(len(modes))]
 
-    lit, window = _lit_region(update)
-    inside = lit[window]
-    phase = _centred_phase(update.object, lit)[window]
-    magnitude = np.abs(update.object)[window]
+    part = _shown(update)
+    magnitude = np.abs(update.object[part.window])
     for axes, image, title, unit in (
-        (phase_axes, phase, "Phase", "rad"),
+        (phase_axes, _phase(update, part), "Phase, offset and slope removed", "rad"),
         (magnitude_axes, magnitude, "Magnitude", "relative"),
     ):
-        limits = contrast(image, _well_lit(update)[window])
-        show_image(axes, np.where(inside, image, np.nan), update.pixel_m, title=title, limits=limits, unit=unit)
-    _draw_coverage(coverage_axes, update, window)
+        limits = robust_range(image[part.well_lit])
+        show_image(axes, np.where(part.lit, image, np.nan), update.pixel_m, title=title, limits=limits, unit=unit)
+    _draw_coverage(coverage_axes, update, part.window)
     _draw_probe(probe_axes, modes, update)
     _draw_errors(error_axes, update)
     return _save(figure, path)
@@ -82,11 +80,11 @@ def draw_sheet(updates: Sequence[ObjectUpdate], path: Path) -> Path:
     for axes in grid[len(chosen) :]:
         axes.set_axis_off()
     for axes, update in zip(grid, chosen, strict=False):
-        lit, window = _lit_region(update)
-        image = _centred_phase(update.object, lit)[window]
+        part = _shown(update)
+        image = _phase(update, part)
         title = f"{update.projection}" if update.angle_deg is None else f"{update.angle_deg:.1f}°"
-        limits = contrast(image, _well_lit(update)[window])
-        show_image(axes, np.where(lit[window], image, np.nan), update.pixel_m, title=title, limits=limits)
+        limits = robust_range(image[part.well_lit])
+        show_image(axes, np.where(part.lit, image, np.nan), update.pixel_m, title=title, limits=limits)
     return _save(figure, path)
 
 
@@ -111,7 +109,7 @@ def draw_volume(update: VolumeUpdate, path: Path) -> Path:
         "xz: along the rotation axis": update.slice_y,
         "yz: along the rotation axis": update.slice_x,
     }
-    limits = contrast(np.concatenate([image.reshape(-1) for image in slices.values()]), low=0.2, high=99.8)
+    limits = robust_range(np.concatenate([image.reshape(-1) for image in slices.values()]), 0.2, 99.8)
     panels = figure.subplots(1, 3)
     for axes, (title, image) in zip(panels, slices.items(), strict=True):
         drawn = show_image(axes, image, update.voxel_m, title=title, limits=limits)
@@ -183,41 +181,27 @@ def _projection_title(update: ObjectUpdate) -> str:
     return "  ·  ".join(parts)
 
 
-def _lit_region(update: ObjectUpdate) -> tuple[Array, tuple[slice, slice]]:
-    """Return where the sample was lit at all (H, W), and the smallest window around it."""
-    coverage = np.nan_to_num(update.coverage)
-    lit: Array = coverage > _FAINT * _usual_coverage(coverage)
-    if not lit.any():
-        lit = np.ones(update.object.shape, bool)
-    rows, columns = (np.flatnonzero(lit.any(axis=axis)) for axis in (1, 0))
-    return lit, (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+def _shown(update: ObjectUpdate) -> LitPart:
+    part = lit_part(update.object, update.coverage)
+    if part is not None:
+        return part
+    everything = np.ones(update.object.shape, bool)
+    return LitPart(np.s_[:, :], everything, everything)
 
 
-def _well_lit(update: ObjectUpdate) -> Array:
-    """Return where the sample got a fair share of the light: contrast is taken from there."""
-    coverage = np.nan_to_num(update.coverage)
-    fair: Array = coverage > _FAIR * _usual_coverage(coverage)
-    return fair if fair.any() else np.ones(update.object.shape, bool)
-
-
-def _usual_coverage(coverage: Array) -> float:
-    lit = coverage[coverage > 0]
-    return float(np.percentile(lit, 90)) if lit.size else 0.0
-
-
-def _centred_phase(field: Array, lit: Array) -> Array:
-    """Return the phase (H, W) in radians with its mean at zero, which keeps wraps away from weak samples."""
-    mean = complex(np.sum(field[lit]))
-    turn = np.conj(mean) / abs(mean) if abs(mean) > 0 else 1.0
-    return np.asarray(np.angle(field * turn))
+def _phase(update: ObjectUpdate, part: LitPart) -> Array:
+    """Return the phase (h, w) of the part in radians, without the arbitrary offset and slope."""
+    patch = update.object[part.window]
+    flat = without_slope(np.where(part.lit & np.isfinite(patch), patch, 0), part.well_lit)
+    return np.asarray(np.angle(flat))
 
 
 def _draw_coverage(axes: Axes, update: ObjectUpdate, window: tuple[slice, slice]) -> None:
     coverage = update.coverage[window]
     title = f"Light on the sample and {len(update.xy_m)} positions"
-    show_image(axes, coverage, update.pixel_m, title=title, cmap="cividis", limits=contrast(coverage), unit="a. u.")
+    show_image(axes, coverage, update.pixel_m, title=title, cmap="cividis", limits=robust_range(coverage), unit="a. u.")
     step = max(1, len(update.xy_m) // _MAX_POINTS)
-    points = (update.xy_m[::step] - update.origin_xy_m) / update.pixel_m - [window[1].start, window[0].start]
+    points = (update.xy_m[::step] - update.origin_xy_m) / update.pixel_m - [window[1].start or 0, window[0].start or 0]
     size = float(np.clip(2000.0 / max(1, len(points)), 0.3, 5.0))
     axes.scatter(points[:, 0], points[:, 1], s=size, color="white", alpha=0.8, linewidths=0)
     axes.set_xlim(-0.5, coverage.shape[1] - 0.5)
@@ -228,7 +212,7 @@ def _draw_probe(panels: Sequence[Axes], modes: Array, update: ObjectUpdate) -> N
     power = np.array([float(np.sum(np.abs(mode) ** 2, dtype=np.float64)) for mode in update.probe])
     share = 100 * power / power.sum() if power.sum() > 0 else power
     for number, (axes, mode) in enumerate(zip(panels, modes, strict=True)):
-        show_image(axes, colour_of(mode), update.pixel_m, title=f"Probe {number + 1}: {share[number]:.1f} %")
+        show_image(axes, complex_to_rgb(mode), update.pixel_m, title=f"Probe {number + 1}: {share[number]:.1f} %")
     if len(panels):
         colour_wheel(panels[0])
 

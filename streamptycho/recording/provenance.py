@@ -58,9 +58,3 @@ def write_provenance(entry: Any, provenance: Provenance) -> Any:
     counts_table(process, "dropped", provenance.dropped)
     counts_table(process, "anomalies", provenance.anomalies)
     return process
-
-
-def read_configuration(entry: Any) -> str:
-    """Return the YAML text that `write_provenance` wrote."""
-    path = "reconstruction/configuration/data"
-    return str(entry[path].asstr()[()]) if path in entry else ""

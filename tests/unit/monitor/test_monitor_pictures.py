@@ -10,14 +10,13 @@ from PIL import Image
 
 from streamptycho.messages import FramePreview, ObjectUpdate, PathPreview, Quality, VolumeUpdate
 from streamptycho.monitor import views
-from streamptycho.monitor.colours import NAMES, colour_table, complex_to_rgb
+from streamptycho.monitor.colours import NAMES, colour_table
 from streamptycho.monitor.pictures import (
     NothingToShowError,
     Picture,
     PictureError,
     decode,
     encode,
-    robust_range,
     to_levels,
     to_png,
 )
@@ -51,16 +50,6 @@ def test_levels_keep_what_is_not_finite_apart(values: np.ndarray) -> None:
     finite = np.isfinite(values)
     assert np.all(levels[finite & (values >= 1)] == 255)
     assert np.all(levels[finite & (values <= -1)] == 1)
-
-
-def test_range_is_robust_and_never_empty() -> None:
-    values = np.append(np.linspace(0, 1, 1000), [1e9, np.nan, np.inf])
-    lo, hi = robust_range(values)
-    assert lo == pytest.approx(0.005, abs=2e-3)
-    assert hi < 1.01
-    lo, hi = robust_range(np.full(5, 3.0))
-    assert hi > lo
-    assert robust_range(np.array([np.nan])) is None
 
 
 @settings(deadline=None, max_examples=40)
@@ -166,13 +155,6 @@ def test_many_probe_modes_say_what_is_hidden() -> None:
     assert len(picture.tiles) == 8
     assert "3 weaker modes" in picture.note
     assert max(picture.pixels.shape) <= 512
-
-
-def test_hue_tells_phases_apart_and_brightness_amplitudes() -> None:
-    rgb = complex_to_rgb(np.array([[1, -1, 0.5, 0, np.nan]], complex))[0].astype(int)
-    assert np.abs(rgb[0] - rgb[1]).sum() > 60
-    assert np.allclose(rgb[2], rgb[0] / 2, atol=1)
-    assert not rgb[3:].any()
 
 
 def test_slices_share_their_contrast() -> None:

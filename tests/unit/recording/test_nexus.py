@@ -15,10 +15,10 @@ from streamptycho.recording.nexus import (
     read_slices,
     read_volume,
     result_kind,
-    write_nxtomo,
     write_projection,
     write_volume,
 )
+from streamptycho.recording.nxtomo import write_nxtomo
 from streamptycho.tomography.interface import ProjectionStack
 
 PROVENANCE = Provenance(

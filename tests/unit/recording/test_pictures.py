@@ -8,10 +8,9 @@ import h5py
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from skimage.color import rgb2lab
 
 from streamptycho.messages import ObjectUpdate, VolumeUpdate
-from streamptycho.recording.drawing import colour_of, contrast, format_length, scale_bar_length_m
+from streamptycho.recording.drawing import format_length, scale_bar_length_m
 from streamptycho.recording.nexus import Provenance, ResultError, write_projection, write_volume
 from streamptycho.recording.pictures import draw_projection, draw_volume, show_result
 
@@ -127,27 +126,3 @@ def test_scale_bars_have_round_lengths(width_m, bar_m):
 @pytest.mark.parametrize(("length_m", "text"), [(2e-6, "2 µm"), (500e-9, "500 nm"), (5e-10, "0.5 nm"), (2e-3, "2 mm")])
 def test_lengths_have_fitting_units(length_m, text):
     assert format_length(length_m) == text
-
-
-def test_contrast_ignores_outliers_and_what_is_outside():
-    image = np.linspace(0, 1, 10_000).reshape(100, 100)
-    image[0, 0] = 1e9
-    image[0, 1] = np.nan
-    low, high = contrast(image)
-    assert 0 < low < 0.02 < 0.98 < high < 1
-    inside = np.zeros_like(image, bool)
-    inside[50:] = True
-    assert contrast(image, inside)[0] > 0.49
-    assert contrast(np.full((4, 4), np.nan)) == (0.0, 1.0)
-    low, high = contrast(np.ones((4, 4)))
-    assert low < 1 < high
-
-
-def test_colour_shows_modulus_as_brightness_and_phase_as_hue():
-    field = np.exp(1j * np.linspace(-3, 3, 50))[None, :] * np.array([[0.0], [0.5], [1.0]])
-    rgb = colour_of(field)
-    assert rgb.shape == (3, 50, 3)
-    assert rgb[0].max() < 0.02
-    assert rgb[1].mean() < rgb[2].mean()
-    assert np.ptp(rgb2lab(rgb[2][None])[..., 0]) < 6
-    assert np.ptp(rgb[2], axis=0).sum() > 1.0
