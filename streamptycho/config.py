@@ -187,7 +187,6 @@ class TomographyConfig(Section):
     unwrap: bool = True
     width_px: Annotated[int, Field(ge=4, le=8192)] | None = None
     height_px: Annotated[int, Field(ge=4, le=8192)] | None = None
-    preview_s: Positive = 0.5
 
 
 class RecordConfig(Section):

@@ -43,5 +43,5 @@ class Registry(Generic[Plugin]):
             return plugin
         known = self.names()
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownPluginError(f"{name!r} is none of the {self.kind}{hint}. Known: {', '.join(known)}")
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise UnknownPluginError(f"{name!r} is none of the {self.kind}. {hint}Known: {', '.join(known)}")

@@ -8,22 +8,36 @@ from rich.console import Console
 from rich.table import Table
 
 from streamptycho import detectors, positions
-from streamptycho.array import backend
 from streamptycho.config import Config
 from streamptycho.geometry import Geometry
-from streamptycho.ptychography import ENGINES
+from streamptycho.ptychography import engine
 from streamptycho.runtime.instrument_client import InstrumentClient
 
 CONNECT_S = 5.0
 NOT_REACHED = 3
 
 
-def check_configuration(config: Config, *, connect: bool) -> int:
-    """Print what the configuration leads to; with `connect` try both instruments. Return the exit code."""
+def require_usable(config: Config, *, reconstruction: bool = True) -> None:
+    """Find out before anything starts whether this installation has what a configuration names.
+
+    Raises
+    ------
+    UnknownPluginError
+        If a protocol or the engine is not known.
+    DeviceError
+        If the device cannot be used here.
+    ProbeError
+        If the start probe cannot be used.
+    """
     detectors.decoder(config.detector)
     positions.decoder(config.positions)
-    ENGINES.get(config.reconstruction.engine)
-    backend(config.reconstruction.device)
+    if reconstruction:
+        engine(config.reconstruction)
+
+
+def check_configuration(config: Config, *, connect: bool) -> int:
+    """Print what the configuration leads to; with `connect` try both instruments. Return the exit code."""
+    require_usable(config)
     console = Console()
     table = Table(title=f"{config.scan_id}: valid", show_header=False, title_justify="left", box=None, padding=(0, 2))
     table.add_column(style="dim")
@@ -33,10 +47,8 @@ def check_configuration(config: Config, *, connect: bool) -> int:
     table.add_row("pairing", f"by {config.pairing.by}, projections cut by {config.projections.cut_by}")
     for label, value in _lengths(config):
         table.add_row(label, value)
-    engine = config.reconstruction
-    table.add_row(
-        "reconstruction", f"{engine.engine} on {engine.device}, {engine.modes} probe modes, {engine.sweeps} sweeps"
-    )
+    how = config.reconstruction
+    table.add_row("reconstruction", f"{how.engine} on {how.device}, {how.modes} probe modes, {how.sweeps} sweeps")
     table.add_row("tomography", f"{config.tomography.filter} filter, result in {config.tomography.quantity}")
     console.print(table)
     return _connect(config, console) if connect else 0
@@ -72,5 +84,7 @@ def _connect(config: Config, console: Console) -> int:
         missing = client.missing()
     finally:
         client.close()
-    console.print(missing or "both instruments answer", style="red" if missing else "green", highlight=False)
+    console.print(
+        missing or "both instruments answer", style="red" if missing else "green", highlight=False, soft_wrap=True
+    )
     return NOT_REACHED if missing else 0

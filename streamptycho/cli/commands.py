@@ -50,12 +50,14 @@ def demo(
     device: Device = None,
 ) -> None:
     """Simulated beamline to tomogram: real services, sockets and bytes, nothing to connect."""
+    from streamptycho.cli.check import require_usable
     from streamptycho.cli.runs import run_folder, run_pipeline, with_free_instrument_ports
 
     config = load(config_file) if config_file else parse(_shipped("demo.yaml"), "demo.yaml")
     if config.simulation is None:
         raise ConfigError(f"{config_file}: a demo needs a simulation section")
     config = _with_projections(_with_device(with_free_instrument_ports(config), device))
+    require_usable(config)
     folder = run_folder(out, "demo")
     raise typer.Exit(run_pipeline(config, folder, monitor=monitor, as_json=as_json, simulate=True))
 
@@ -69,9 +71,11 @@ def live(
     device: Device = None,
 ) -> None:
     """Reconstruct while the beamline measures. Ctrl-C finishes what was measured."""
+    from streamptycho.cli.check import require_usable
     from streamptycho.cli.runs import run_folder, run_pipeline
 
     config = _with_device(load(config_file), device)
+    require_usable(config)
     raise typer.Exit(run_pipeline(config, run_folder(out, "live"), monitor=monitor, as_json=as_json))
 
 
@@ -86,11 +90,14 @@ def replay(
     device: Device = None,
 ) -> None:
     """Run the live pipeline on a recorded stream."""
+    from streamptycho.cli.check import require_usable
     from streamptycho.cli.runs import config_of_log, run_folder, run_pipeline
 
+    pace = _speed(speed)
     config = _with_device(config_of_log(log, config_file), device)
+    require_usable(config)
     folder = run_folder(out, "replay")
-    code = run_pipeline(config, folder, monitor=monitor, as_json=as_json, replay=log.resolve(), speed=_speed(speed))
+    code = run_pipeline(config, folder, monitor=monitor, as_json=as_json, replay=log.resolve(), speed=pace)
     raise typer.Exit(code)
 
 
@@ -98,12 +105,14 @@ def replay(
 def record(
     config_file: ConfigFile,
     log: Annotated[Path | None, typer.Option("--log", help="File to write (default: record.file).")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after that time.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after that time.", min=0)] = None,
 ) -> None:
     """Record both streams to a log, without reconstructing. Ctrl-C closes the log."""
+    from streamptycho.cli.check import require_usable
     from streamptycho.cli.recording import record_to_log
 
     config = load(config_file)
+    require_usable(config, reconstruction=False)
     raise typer.Exit(record_to_log(config, log or Path(config.record.file), seconds))
 
 
@@ -131,7 +140,7 @@ def import_file(
     energy_ev: Annotated[float | None, typer.Option(help="Photon energy, if the file does not say.")] = None,
     distance_m: Annotated[float | None, typer.Option(help="Sample to detector, if the file does not say.")] = None,
     detector_pixel_m: Annotated[float | None, typer.Option(help="Pixel pitch, if the file does not say.")] = None,
-    rate_hz: Annotated[float, typer.Option(help="Frame rate of the recording that is made.")] = 1000.0,
+    rate_hz: Annotated[float, typer.Option(help="Frame rate of the recording that is made.", min=0.001)] = 1000.0,
 ) -> None:
     """Turn existing data into a stream log that `replay` runs."""
     from streamptycho.cli.files import import_to_log
@@ -164,7 +173,9 @@ def reconstruct(
 @app.command()
 def check(
     config_file: ConfigFile,
-    connect: Annotated[bool, typer.Option(help="Also try to reach the instruments.")] = False,
+    connect: Annotated[
+        bool, typer.Option(help="Also try to reach the instruments; it takes frames from a scan.")
+    ] = False,
 ) -> None:
     """Validate a configuration and say what it means."""
     from streamptycho.cli.check import check_configuration

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streamptycho.cli.check import require_usable
 from streamptycho.cli.runs import close_run, config_of_log
 from streamptycho.cli.table import closing_table
 from streamptycho.config import (
@@ -27,9 +28,10 @@ from streamptycho.ptychography.orientation import find_orientation
 from streamptycho.recording.import_log import write_log
 from streamptycho.recording.importers import Dataset, ImportLayout, load_dataset
 from streamptycho.recording.stream_log import StreamLogReader, is_stream_log
-from streamptycho.stages.folder import RunFolder, write_json
+from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.in_process import InProcessPipeline, records_of
 from streamptycho.stages.pipeline import RunResult
+from streamptycho.stages.record import RecordStage
 
 JUDGED_FRAMES = 400
 
@@ -67,6 +69,7 @@ def import_to_log(
         f"object pixel {dataset.geometry.object_pixel_m * 1e9:.2f} nm, orientation {chosen}\n"
         f"now: streamptycho replay {log}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -90,6 +93,7 @@ def reconstruct_batch(
     elif orientation == "auto":
         raise ConfigError("--orientation auto needs a data file: for a log name one of the eight, or import it again")
     config = _changed(config_of_log(log, config_file), changes, None if log is folder.log else orientation)
+    require_usable(config)
     result = RunResult()
     began = time.monotonic()
     reader = StreamLogReader(log)
@@ -98,15 +102,15 @@ def reconstruct_batch(
         pipeline = InProcessPipeline(config, folder)
         pipeline.run(records_of(reader, lambda size: progress.advance(task, size)))
     result.duration_s = time.monotonic() - began
-    if reader.torn_bytes:
-        result.failures.append(f"{log} ends in the middle of a record: {reader.torn_bytes} bytes were left out")
+    folder.write_status(RecordStage(log=reader).status(time.time_ns()))
+    if reader.damage:
+        console.print(reader.damage, style="yellow", highlight=False, markup=False)
     summary = close_run(config, folder, result, simulate=False)
-    write_json(folder.summary, summary)
     if as_json:
         print(json.dumps(summary))  # noqa: T201
     else:
         console.print(closing_table(summary))
-        console.print(f"summary  {folder.summary}", highlight=False)
+        console.print(f"summary  {folder.summary}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -120,7 +124,11 @@ def _orientation(dataset: Dataset, asked: str, console: Console) -> Orientation:
     with console.status("trying the eight orientations"):
         result = find_orientation(counts, xy_m, dataset.geometry, probe=dataset.probe)
     for name, error in sorted(result.errors.items(), key=lambda item: item[1]):
-        console.print(f"  {name:<16} error {error:.4f}{'  <- chosen' if name == result.best else ''}", highlight=False)
+        console.print(
+            f"  {name:<16} error {error:.4f}{'  <- chosen' if name == result.best else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
     return result.best
 
 

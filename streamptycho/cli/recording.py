@@ -36,7 +36,10 @@ def record_to_log(config: Config, log: Path, seconds: float | None) -> int:
     recorder.stop()
     recorder.join()
     if recorder.failure is not None:
-        console.print(recorder.failure, style="red", highlight=False)
+        console.print(recorder.failure, style="red", highlight=False, soft_wrap=True)
         return FAILED
-    console.print(f"{log}: {recorder.records} messages, {recorder.bytes / 1e6:.1f} MB", highlight=False)
+    if recorder.bytes == 0:
+        console.print(f"{log}: nothing came from the instruments ({recorder.text})", style="red", highlight=False)
+        return FAILED
+    console.print(f"{log}: {recorder.records} messages, {recorder.bytes / 1e6:.1f} MB", highlight=False, soft_wrap=True)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,22 +26,29 @@ from streamptycho.stages.truth import correlation_with_truth
 RUN_FAILED = 3
 
 
-class RunFolderError(FileExistsError):
-    """A folder that already holds a run."""
+class RunFolderError(OSError):
+    """A folder that cannot take a run: it holds one already, or cannot be made or written."""
 
 
 def run_folder(out: Path | None, what: str) -> RunFolder:
-    """Return the folder of a new run: the given one, or a dated one here.
+    """Make the folder of a new run: the given one, or a dated one here.
 
     Raises
     ------
     RunFolderError
-        If it already holds a run.
+        If it already holds a run, or cannot be made or written.
     """
     path = out or Path(f"streamptycho-{what}-{datetime.now():%Y%m%d-%H%M%S}")
     folder = RunFolder(path.resolve())
     if folder.summary.exists() or folder.log.exists() or folder.accounting.exists():
         raise RunFolderError(f"{path} already holds a run: choose another folder with --out")
+    try:
+        folder.create()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunFolderError(f"cannot make the folder {path} ({reason}): choose another with --out") from None
+    if not os.access(folder.path, os.W_OK | os.X_OK):
+        raise RunFolderError(f"{path} cannot be written: choose another folder with --out")
     return folder
 
 
@@ -59,7 +67,7 @@ def config_of_log(log: Path, config_file: Path | None) -> Config:
     with StreamLogReader(log) as reader:
         text = reader.configuration
     if text is None:
-        raise ConfigError(f"{log} was recorded without a configuration: give one with --config")
+        raise ConfigError(f"{log} begins with no configuration that can be read: give one with --config")
     return beside(parse(text, f"the configuration in {log}"), log.parent)
 
 
@@ -87,7 +95,7 @@ def run_pipeline(
         print(json.dumps(summary))  # noqa: T201
     else:
         console.print(closing_table(summary))
-        console.print(f"summary  {folder.summary}", highlight=False)
+        console.print(f"summary  {folder.summary}", highlight=False, soft_wrap=True)
     return RUN_FAILED if result.failures else 0
 
 
@@ -95,10 +103,13 @@ def close_run(config: Config, folder: RunFolder, result: RunResult, *, simulate:
     """Write the summary and the pictures of a run and return the summary."""
     volume = _volume_summary(config, folder, simulate=simulate)
     summary = summarise(folder, result, volume)
-    write_json(folder.summary, summary)
-    if summary["projections"]:
-        with contextlib.suppress(ResultError):
-            show_result(folder.path, folder.pictures)
+    try:
+        write_json(folder.summary, summary)
+        if summary["projections"]:
+            with contextlib.suppress(ResultError):
+                show_result(folder.path, folder.pictures)
+    except OSError as error:
+        result.failures.append(f"the summary or the pictures cannot be written: {error.strerror or error}")
     return summary
 
 

@@ -27,6 +27,8 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_row("left out of the image", left_out)
     if anomalies := _counts(frames["anomalies"]):
         table.add_row("noticed", anomalies)
+    if damage := _counts(summary["log"]):
+        table.add_row("damage in the log", damage.replace("_", " "))
     done = [item for item in projections if item["error"] is not None]
     table.add_row("projections", f"{len(done)} reconstructed of {len(projections)} measured")
     for key, label, unit, scale in (

@@ -41,7 +41,7 @@ class TerminalView:
 
     def started(self, config: Config, folder: RunFolder) -> None:
         """Say where to look, and begin the bars."""
-        self._console.print(f"results  {folder.path}")
+        self._console.print(f"results  {folder.path}", highlight=False, soft_wrap=True)
         if self._monitor:
             self._console.print(f"monitor  http://{config.monitor.host}:{config.monitor.port}", style="bold")
         total = config.projections.count
@@ -60,7 +60,7 @@ class TerminalView:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._console.print(text, style="yellow", highlight=False, markup=False)
+        self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Remove the bars."""

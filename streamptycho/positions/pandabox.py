@@ -66,7 +66,11 @@ class PandaBoxDecoder:
     def disconnected(self) -> Iterator[PositionMessage]:
         """End the acquisition in progress as incomplete."""
         self._framing = PandaFraming()
-        return iter(list(self._close("disconnected", complete=False)))
+        lost: list[PositionMessage] = []
+        if self._open is not None:
+            detail = "the positions broke off in the middle of an acquisition"
+            lost.append(Anomaly(source="positions", reason=Reason.DISCONNECTED, unit="messages", detail=detail))
+        return iter([*lost, *self._close("disconnected", complete=False)])
 
     def feed(self, data: bytes, received_ns: int) -> Iterator[PositionMessage]:
         """Take bytes, cut anywhere, and yield what they complete.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import socket
 import threading
 import time
@@ -16,9 +15,9 @@ import zmq
 
 from streamptycho.config import Config
 from streamptycho.messages import RawRecord
+from streamptycho.runtime.lookahead import Lookahead
 from streamptycho.runtime.pandabox_server import PandaServer
 
-LOOKAHEAD_BYTES = 64 << 20
 SEND_QUEUE_MESSAGES = 2000
 _POLL_S = 0.05
 _SHORTEST_SLEEP_S = 0.5e-3
@@ -186,7 +185,7 @@ class InstrumentServer:
         """
         if not self.wait_for_clients(stop, connect_timeout_s):
             return self.report
-        lookahead = _Lookahead()
+        lookahead = Lookahead()
         with ThreadPoolExecutor(1, thread_name_prefix="instrument") as pool:
             producer = pool.submit(lookahead.fill, self._records)
             try:
@@ -197,7 +196,7 @@ class InstrumentServer:
         self._tell()
         return self.report
 
-    def _play(self, lookahead: _Lookahead, stop: threading.Event) -> None:
+    def _play(self, lookahead: Lookahead, stop: threading.Event) -> None:
         first_ns, begin_s, told_s = None, 0.0, 0.0
         while not stop.is_set():
             record = lookahead.take(_POLL_S)
@@ -253,56 +252,6 @@ class InstrumentServer:
                 self._receiver_gone = False
                 return True
         return False
-
-
-class _Lookahead:
-    """Records computed ahead of their time, bounded in bytes. One thread fills, one takes."""
-
-    def __init__(self) -> None:
-        self._records: collections.deque[RawRecord] = collections.deque()
-        self._bytes = 0
-        self._open = True
-        self._abandoned = False
-        self._changed = threading.Condition()
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether everything was taken and nothing follows."""
-        with self._changed:
-            return not self._open and not self._records
-
-    def fill(self, records: Iterable[RawRecord]) -> None:
-        """Put records until there are no more or nobody wants them."""
-        try:
-            for record in records:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._bytes < LOOKAHEAD_BYTES or self._abandoned)
-                    if self._abandoned:
-                        return
-                    self._records.append(record)
-                    self._bytes += sum(len(part) for part in record.parts) + 200
-                    self._changed.notify()
-        finally:
-            with self._changed:
-                self._open = False
-                self._changed.notify()
-
-    def take(self, timeout_s: float) -> RawRecord | None:
-        """Return the next record, None when there is none within the time or at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._records or not self._open, timeout_s)
-            if not self._records:
-                return None
-            record = self._records.popleft()
-            self._bytes -= sum(len(part) for part in record.parts) + 200
-            self._changed.notify()
-            return record
-
-    def abandon(self) -> None:
-        """Let the filling thread end."""
-        with self._changed:
-            self._abandoned = True
-            self._changed.notify()
 
 
 def _bindable(endpoint: str) -> str:

@@ -73,11 +73,6 @@ class InstrumentClient:
         self._last_failure = "no answer"
         self.detector_connected = False
 
-    @property
-    def positions_connected(self) -> bool:
-        """Whether the position source is connected now."""
-        return self._positions is not None
-
     def poll(self, timeout_s: float) -> Iterator[RawRecord]:
         """Yield what arrived, waiting for the first message at most the given time."""
         yield from self._connect_positions()

@@ -76,14 +76,13 @@ class PushSink:
         self._socket.close()
 
 
-class PullSource:
-    """Receives data from the service before."""
+class _Receiver:
+    """A socket that messages are received from."""
 
-    def __init__(self, endpoint: str, high_water_mark: int) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
+    def __init__(self, kind: int, high_water_mark: int) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.connect(endpoint)
 
     def get(self, timeout_s: float) -> Message | None:
         """Return the next message, or None when none came within the time."""
@@ -94,6 +93,14 @@ class PullSource:
     def close(self) -> None:
         """Close at once."""
         self._socket.close(0)
+
+
+class PullSource(_Receiver):
+    """Receives data from the service before."""
+
+    def __init__(self, endpoint: str, high_water_mark: int) -> None:
+        super().__init__(zmq.PULL, high_water_mark)
+        self._socket.connect(endpoint)
 
 
 class PubSink:
@@ -115,29 +122,17 @@ class PubSink:
         self._socket.close()
 
 
-class SubSource:
+class SubSource(_Receiver):
     """Reads what several services publish: everything, or only messages of the given types."""
 
     def __init__(
         self, endpoints: Iterable[str], types: Iterable[type[Message]] = (), high_water_mark: int = 256
     ) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        super().__init__(zmq.SUB, high_water_mark)
         for topic in [wire.prefix(kind) for kind in types] or [b""]:
             self._socket.subscribe(topic)
         for endpoint in endpoints:
             self._socket.connect(endpoint)
-
-    def get(self, timeout_s: float) -> Message | None:
-        """Return the next message, or None when none came within the time."""
-        if not self._socket.poll(int(timeout_s * 1000)):
-            return None
-        return wire.decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
-
-    def close(self) -> None:
-        """Close at once."""
-        self._socket.close(0)
 
 
 def release_sockets() -> None:

@@ -14,10 +14,16 @@ KILL_AFTER_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a service ended: `code` as of `subprocess`, negative for a signal."""
+    """How a service ended: `code` as of `subprocess`, negative for a signal; `asked` that it was told to stop."""
 
     name: str
     code: int
+    asked: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than with its work done or because it was told to."""
+        return self.code != 0 and not (self.asked and self.code == -signal.SIGTERM)
 
     @property
     def how(self) -> str:
@@ -40,6 +46,7 @@ class Supervisor:
         self._log_folder = log_folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._exits: dict[str, Exit] = {}
+        self._asked: set[str] = set()
 
     def start(self, name: str, command: list[str]) -> int:
         """Start a service and return its process id.
@@ -64,18 +71,14 @@ class Supervisor:
         for name, process in self._processes.items():
             code = process.poll()
             if code is not None and name not in self._exits:
-                self._exits[name] = Exit(name=name, code=code)
+                self._exits[name] = Exit(name=name, code=code, asked=name in self._asked)
                 new.append(self._exits[name])
         return new
-
-    def exit_of(self, name: str) -> Exit | None:
-        """Return how a service ended, None while it runs."""
-        self.poll()
-        return self._exits.get(name)
 
     def terminate(self, name: str) -> None:
         """Ask a service to stop (SIGTERM)."""
         if self.running(name):
+            self._asked.add(name)
             self._processes[name].terminate()
 
     def wait(self, name: str, timeout_s: float) -> bool:
@@ -124,7 +127,12 @@ class StopSignal:
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self.count > 0 or (self._parent is not None and os.getppid() != self._parent)
+        return self.count > 0 or self.orphaned
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the supervisor is gone, and with it everyone who takes what this process still wants to send."""
+        return self._parent is not None and os.getppid() != self._parent
 
     def release(self) -> None:
         """Let the next signal end the process at once, as it does by default."""

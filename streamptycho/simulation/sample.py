@@ -46,11 +46,6 @@ class Sample:
         """Refractive index decrement (Z, Y, X) float32."""
         return self.density * np.float32(self.delta)
 
-    @property
-    def beta_volume(self) -> Array:
-        """Absorption index (Z, Y, X) float32."""
-        return self.density * np.float32(self.beta)
-
     def thickness_m(self, angle_deg: float) -> Array:
         """Return the line integral of the density, (Z, S) float32 in metres, S = X."""
         depth, rows, columns = self.density.shape

@@ -59,8 +59,11 @@ class RunFolder:
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step, so that a reader never sees half of it."""
     temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def append_json(path: Path, content: Any) -> None:

@@ -95,6 +95,7 @@ class PipelineRun:
         self._replay, self._speed = replay, speed
         self._services = [*reversed(PIPELINE), *(["monitor"] if monitor else []), *(["simulate"] if simulate else [])]
         self._result = RunResult()
+        self._said: dict[str, str] = {}
         self._record_stopped = False
         self._drain_until: float | None = None
 
@@ -130,16 +131,23 @@ class PipelineRun:
 
     def _watch(self, supervisor: Supervisor, source: SubSource, stop: StopSignal) -> None:
         stop_record_at: float | None = None
+        ended_early = False  # a recorder that was stopped before it began has no end of the stream to hand on
         while supervisor.running("tomography"):
             message = source.get(POLL_S)
             while message is not None:
+                if isinstance(message, ServiceStatus) and message.state == "failed":
+                    self._said[message.service] = message.text
                 self._view.see(message)
                 message = source.get(0)
             for ended in supervisor.poll():
                 if ended.name == "simulate":
                     stop_record_at = self._clock() + AFTER_INSTRUMENT_S
-                if ended.code != 0:
+                if ended.failed:
                     self._fail(ended, supervisor)
+                elif ended.name == "record" and ended.code != 0:
+                    ended_early = True
+            if ended_early:
+                break
             if stop.count and not self._result.stopped_by_operator:
                 self._result.stopped_by_operator = True
                 self._view.say("Stopping: what was measured is being finished. Press Ctrl-C again to stop at once.")
@@ -148,10 +156,11 @@ class PipelineRun:
                 self._end_stream(supervisor)
                 stop_record_at = None
             if self._drain_until is not None and (self._clock() > self._drain_until or stop.count > 1):
+                self._note_what_is_unfinished(stop)
                 break
         self._stop_in_order(supervisor, stop)
         for ended in supervisor.poll():
-            if ended.code != 0:
+            if ended.failed:
                 self._fail(ended, supervisor)
 
     def _end_stream(self, supervisor: Supervisor) -> None:
@@ -161,9 +170,20 @@ class PipelineRun:
             supervisor.terminate("record")
             self._drain_until = self._clock() + self.config.pipeline.drain_timeout_s
 
+    def _note_what_is_unfinished(self, stop: StopSignal) -> None:
+        if stop.count > 1 or self._result.failures:
+            return
+        sentence = (
+            f"the services did not finish within {self.config.pipeline.drain_timeout_s:g} s after the stream ended "
+            "(pipeline.drain_timeout_s): replay the log to reconstruct the rest"
+        )
+        self._result.failures.append(sentence)
+        self._view.say(sentence)
+
     def _fail(self, ended: Exit, supervisor: Supervisor) -> None:
-        said = self._folder.read_statuses().get(ended.name, {})
-        words = said["text"] if said.get("state") == "failed" else supervisor.last_words(ended.name, 1)
+        written = self._folder.read_statuses().get(ended.name, {})
+        words = self._said.get(ended.name) or (written.get("text", "") if written.get("state") == "failed" else "")
+        words = words or supervisor.last_words(ended.name, 1)
         what = "the simulated instrument" if ended.name == "simulate" else f"the service {ended.name}"
         sentence = f"{what} {ended.how}" + (f": {words}" if words else "")
         self._result.failures.append(sentence)

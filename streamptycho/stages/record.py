@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.messages import Message, RawRecord, ServiceStatus
-from streamptycho.recording.stream_log import StreamLogError, StreamLogWriter
+from streamptycho.recording.stream_log import StreamLogError, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.stages.rates import Rate
 
@@ -185,14 +185,16 @@ class RecordStage:
     ----------
     recorder
         What fills the log at the same time, None in a replay.
+    log
+        The log that is replayed, None while one is recorded.
     """
 
     name = "record"
     busy = False
     accepts = True
 
-    def __init__(self, recorder: Recorder | None = None) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder | None = None, log: StreamLogReader | None = None) -> None:
+        self._recorder, self._log = recorder, log
         self._handed = 0
         self._rate = Rate()
         self.finished = False
@@ -219,14 +221,23 @@ class RecordStage:
         recorder = self._recorder
         recorded = recorder.records if recorder is not None else self._handed
         waiting = max(0, recorded - self._handed)
+        log = self._log
+        text = recorder.text if recorder is not None else "replaying"
+        failed = recorder is not None and recorder.failure is not None
+        if recorder is not None and recorder.failure is not None:
+            text = recorder.failure
+        elif self.finished:
+            text = (log.damage if log is not None else "") or "end of the stream"
         return ServiceStatus(
             service=self.name,
-            state="finished" if self.finished else "running" if self._handed else "waiting",
-            text="end of the stream" if self.finished else recorder.text if recorder is not None else "replaying",
+            state="failed" if failed else "finished" if self.finished else "running" if self._handed else "waiting",
+            text=text,
             counters={
                 "records": recorded,
                 "handed_on": self._handed,
                 "bytes": recorder.bytes if recorder is not None else 0,
+                "torn_bytes": log.torn_bytes if log is not None else 0,
+                "corrupt_records": log.corrupt_records if log is not None else 0,
             },
             rates={"records_per_s": self._rate.per_s(now_ns)},
             queue=waiting,

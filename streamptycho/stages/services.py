@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +16,8 @@ from pathlib import Path
 from streamptycho import positions
 from streamptycho.config import Config, dump
 from streamptycho.messages import Message, ObjectUpdate, ProjectionEnd, ServiceStatus, VolumeUpdate
-from streamptycho.recording.nexus import Provenance, write_nxtomo, write_projection, write_volume
+from streamptycho.recording.nexus import Provenance, write_projection, write_volume
+from streamptycho.recording.nxtomo import write_nxtomo
 from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.ports import Sink, Source, Stage
@@ -34,6 +39,8 @@ from streamptycho.stages.record import LogFeed, Recorder, RecordStage
 from streamptycho.stages.tomography import TomographyStage
 
 FAILED = 3
+ASK_S = 0.2
+LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +64,37 @@ def run_service(name: str, config: Config, options: ServiceOptions) -> int:
     try:
         SERVICES[name](config, options, stop)
     except Exception as error:  # noqa: BLE001 - the last line of defence: the operator gets a sentence, the log the rest
-        traceback.print_exc()
         sentence = str(error) or type(error).__name__
-        print(f"{name} failed: {sentence}", file=sys.stderr)  # noqa: T201
-        options.folder.write_status(ServiceStatus(service=name, state="failed", text=sentence))
+        with contextlib.suppress(OSError):  # a full disk takes no word of it either
+            traceback.print_exc()
+            print(f"{name} failed: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+            options.folder.write_status(ServiceStatus(service=name, state="failed", text=sentence))
+        _wait_until_sent(stop, LAST_WORDS_S)
         return FAILED
     finally:
         stop.release()
-    release_sockets()
+    _wait_until_sent(stop)
     return 0
+
+
+def _wait_until_sent(stop: StopSignal, at_most_s: float = math.inf) -> None:
+    """Let the next service take what waits for it, unless nobody is left to take it."""
+    deadline = time.monotonic() + at_most_s
+    sending = threading.Thread(target=release_sockets, name="sending", daemon=True)
+    sending.start()
+    while sending.is_alive() and time.monotonic() < deadline:
+        sending.join(ASK_S)
+        if stop.orphaned:
+            os._exit(FAILED)
 
 
 def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     addresses = config.pipeline
     data = PushSink(data_endpoint(addresses.record, addresses.bind), addresses.record_high_water_mark)
-    recorder = None
+    recorder = log = None
     if options.replay is not None:
-        feed = LogFeed(StreamLogReader(options.replay), speed=options.speed)
+        log = StreamLogReader(options.replay)
+        feed = LogFeed(log, speed=options.speed)
     else:
         writer = StreamLogWriter(options.folder.log, configuration=dump(config))
         writer.flush()
@@ -100,9 +121,9 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
                 feed.stop()
         if recorder is not None and recorder.failure is not None:
             feed.stop()
-        return stop.count > 1
+        return stop.count > 1 or stop.orphaned
 
-    _loop(RecordStage(recorder), feed, data, config, options, should_stop)
+    _loop(RecordStage(recorder, log), feed, data, config, options, should_stop)
     if recorder is not None:
         recorder.stop()
         recorder.join()
@@ -208,11 +229,12 @@ def _loop(
 
 
 def status_writer(folder: RunFolder) -> Tap:
-    """Return a tap that keeps the newest status in the folder of the run."""
+    """Return a tap that keeps the newest status in the folder of the run, as long as the disk takes it."""
 
     def write(message: Message) -> None:
         if isinstance(message, ServiceStatus):
-            folder.write_status(message)
+            with contextlib.suppress(OSError):
+                folder.write_status(message)
 
     return write
 

@@ -14,7 +14,8 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
     """Return the summary of a run.
 
     `frames.anomalies` counts what was noticed and lost no frame. `frames.unexplained` is what was announced by the
-    detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong.
+    detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong. `log` is
+    what a replay found damaged in its log and left out.
 
     Parameters
     ----------
@@ -36,6 +37,7 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
     anomalies: Counter[str] = Counter()
     for status in statuses.values():
         anomalies.update(status.get("anomalies", {}))
+    read = statuses.get("record", {}).get("counters", {})
     not_reconstructed: Counter[str] = Counter(statuses.get("reconstruct", {}).get("dropped", {}))
     return {
         "streamptycho": __version__,
@@ -51,9 +53,10 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
             "left_out_of_reconstruction": dict(not_reconstructed),
             "anomalies": {reason: count for reason, count in anomalies.items() if reason not in dropped},
         },
+        "log": {name: read.get(name, 0) for name in ("torn_bytes", "corrupt_records")},
         "projections": [_projection(end, finished.get(end["projection"])) for end in ends],
         "volume": volume,
-        "rates": _rates(folder, ends, finished, result),
+        "rates": _rates(ends, finished, result),
     }
 
 
@@ -73,9 +76,7 @@ def _projection(end: dict[str, Any], line: dict[str, Any] | None) -> dict[str, A
     }
 
 
-def _rates(
-    folder: RunFolder, ends: list[dict[str, Any]], finished: dict[int, dict[str, Any]], result: RunResult
-) -> dict[str, float]:
+def _rates(ends: list[dict[str, Any]], finished: dict[int, dict[str, Any]], result: RunResult) -> dict[str, float]:
     duration_s = max(result.duration_s, 1e-9)
     stamps_ns = [end["last_frame_ns"] for end in ends if end["last_frame_ns"]]
     arriving_s = (max(stamps_ns) - min(stamps_ns)) * 1e-9 if len(stamps_ns) > 1 else 0.0

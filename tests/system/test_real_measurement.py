@@ -1,5 +1,7 @@
 """A measured Siemens star through the live pipeline: its counts as detector bytes, its positions as PandABox bytes."""
 
+import re
+
 import pytest
 
 from streamptycho.recording.nexus import read_projection
@@ -14,7 +16,10 @@ def test_the_star_is_sharp_after_the_work_of_ten_sweeps(tmp_path):
     log, out = tmp_path / "star.log", tmp_path / "run"
     code, _, errors = Run("import", source, log, "--orientation", "auto").finish(200)
     assert code == 0, errors
-    assert "orientation identity" in errors
+    assert re.search(r"identity +error 0\.01\d+ +<- chosen", errors)
+    wrong = [float(error) for name, error in re.findall(r"(\w+) +error (0\.\d+)", errors) if name != "identity"]
+    assert len(wrong) == 7
+    assert min(wrong) > 0.03
     code, _, errors = Run("replay", log, "--out", out, "--no-monitor", "--json").finish(200)
     assert code == 0, errors
     frames = summary_of(out)["frames"]

@@ -39,7 +39,8 @@ def test_an_impossible_geometry_is_refused(arguments):
 def test_an_unknown_plugin_lists_the_known_ones():
     registry = Registry("fruits", {"apple": lambda: 1, "pear": lambda: 2})
     assert registry.get("pear") == 2
-    with pytest.raises(UnknownPluginError, match=r"'aple'; did you mean 'apple'\? Known: apple, pear"):
+    message = r"'aple' is none of the fruits\. Did you mean 'apple'\? Known: apple, pear"
+    with pytest.raises(UnknownPluginError, match=message):
         registry.get("aple")
 
 

@@ -243,6 +243,7 @@ def test_lost_connections_end_the_acquisition_incomplete() -> None:
     data = b"OK\n" + acquisition(9, scaled=False)
     first = list(panda.feed(data[:-8], 0))
     lost = list(panda.disconnected())
+    assert [m.reason for m in lost if isinstance(m, Anomaly)] == [Reason.DISCONNECTED]
     assert isinstance(lost[-1], AcquisitionEnd)
     assert not lost[-1].complete
     assert len(rows(first + lost)) == 9

@@ -40,4 +40,4 @@ def test_close_kills_what_does_not_listen(tmp_path):
     assert wait_for(lambda: supervisor.last_words("deaf") == "on")
     supervisor.close()
     assert not supervisor.running("deaf")
-    assert supervisor.exit_of("deaf") == Exit(name="deaf", code=-9)
+    assert supervisor.poll() == [Exit(name="deaf", code=-9, asked=True)]
