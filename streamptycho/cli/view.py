@@ -38,13 +38,15 @@ class TerminalView:
         )
         self._tasks: dict[str, Any] = {}
         self._said_waiting = ""
+        self._planned: int | None = None
+        self._all_measured = False
 
     def started(self, config: Config, folder: RunFolder) -> None:
         """Say where to look, and begin the bars."""
         self._console.print(f"results  {folder.path}", highlight=False, soft_wrap=True)
         if self._monitor:
             self._console.print(f"monitor  http://{config.monitor.host}:{config.monitor.port}", style="bold")
-        total = config.projections.count
+        self._planned = total = config.projections.count
         for name in ("measured", "reconstructed", "tomogram"):
             self._tasks[name] = self._progress.add_task(name, total=total, text="")
         self._progress.start()
@@ -70,14 +72,20 @@ class TerminalView:
         counters = status.counters
         if status.service == "ingest":
             rate = status.rates.get("frames_per_s", 0.0)
-            self._set("measured", counters.get("projections", 0), f"{rate:7.0f} frames/s")
+            measured = counters.get("projections", 0)
+            self._all_measured = self._planned is not None and measured >= self._planned
+            self._set("measured", measured, f"{rate:7.0f} frames/s")
         elif status.service == "reconstruct":
             self._set("reconstructed", counters.get("projections", 0), status.text)
         elif status.service == "tomography":
             self._set("tomogram", counters.get("projections_used", 0), status.text)
-        elif status.service == "record" and status.text.startswith("no ") and status.text != self._said_waiting:
-            self._said_waiting = status.text
-            self.say(f"Waiting: {status.text}")
+        elif status.service == "record" and status.text.startswith("no ") and not self._all_measured:
+            self._see_absence(status.text)
+
+    def _see_absence(self, text: str) -> None:
+        if text != self._said_waiting:
+            self._said_waiting = text
+            self.say(f"Waiting: {text}")
 
     def _see_projection(self, end: ProjectionEnd) -> None:
         lost = ", ".join(f"{count} {reason}" for reason, count in sorted(end.dropped.items()) if count)

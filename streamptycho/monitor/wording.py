@@ -101,6 +101,9 @@ def headline(
         return "failed", f"{failed[0]['service']} failed: {failed[0]['text'] or 'no reason given'}", _describe(current)
     if age_s is None:
         return "waiting", "Waiting for the pipeline", "Nothing has arrived yet."
+    to_do = [s["service"] for s in services if s["state"] == "running" and not s["stale"]]
+    if finished is not None and to_do:
+        return "running", f"All measured: {finished}", f"{_describe(current)} · still at work: {', '.join(to_do)}"
     if finished is not None or (services and all(s["state"] == "finished" for s in services)):
         return "finished", f"Scan finished{f': {finished}' if finished else ''}", _describe(current)
     row = current or measuring

@@ -135,6 +135,17 @@ def test_finished_scan_is_not_stale(store: Store, clock: Clock) -> None:
     assert not state["services"][0]["stale"]
 
 
+def test_a_scan_is_not_finished_while_a_service_is_at_work(store: Store) -> None:
+    store.handle(update())
+    store.handle(ScanEnd(scan_id="s", reason="complete", projections=12))
+    store.handle(ServiceStatus(service="reconstruct", state="running"))
+    state = store.snapshot()
+    assert (state["mood"], state["headline"]) == ("running", "All measured: 12 projections, complete")
+    assert "still at work: reconstruct" in state["second_line"]
+    store.handle(ServiceStatus(service="reconstruct", state="finished"))
+    assert store.snapshot()["headline"] == "Scan finished: 12 projections, complete"
+
+
 def test_projection_row_collects_what_is_known(store: Store, clock: Clock) -> None:
     store.handle(start())
     store.handle(

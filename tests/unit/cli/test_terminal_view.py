@@ -1,0 +1,43 @@
+"""What the operator reads while a run goes on."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from streamptycho.cli.view import TerminalView
+from streamptycho.config import parse
+from streamptycho.messages import ServiceStatus
+from streamptycho.stages.folder import RunFolder
+
+ABSENT = ServiceStatus(service="record", state="running", text="no detector answers at tcp://127.0.0.1:1")
+
+
+@pytest.fixture
+def written():
+    return io.StringIO()
+
+
+@pytest.fixture
+def view(written, tmp_path):
+    view = TerminalView(Console(file=written, width=100), monitor=False)
+    view.started(parse("scan_id: s\nprojections: {count: 2}\n", "x.yaml"), RunFolder(tmp_path))
+    yield view
+    view.stop()
+
+
+def ingest(projections):
+    return ServiceStatus(service="ingest", state="running", counters={"projections": projections})
+
+
+def test_an_absent_instrument_is_said_once_while_projections_are_due(view, written):
+    for message in (ingest(1), ABSENT, ABSENT, replace(ABSENT, state="waiting")):
+        view.see(message)
+    assert written.getvalue().count("Waiting: no detector answers") == 1
+
+
+def test_an_instrument_that_goes_when_all_is_measured_is_not_missed(view, written):
+    for message in (ingest(2), ABSENT):
+        view.see(message)
+    assert "Waiting" not in written.getvalue()
