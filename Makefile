@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench peers clean
 
 demo: $(VENV)/installed
 	$(BIN)/streamptycho demo $(DEMO_ARGS)
@@ -32,6 +32,11 @@ $(VENV)/installed-dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@ $(VENV)/installed
+
+# Competitors of some gigabytes, in an environment of their own, for the slow rows of the benchmarks.
+peers:
+	test -x .venv-ptychi/bin/python || $(PYTHON) -m venv .venv-ptychi
+	.venv-ptychi/bin/python -m pip install --quiet --disable-pip-version-check "ptychi==2.2.0"
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks import decode, decode_stream1, epie, epie_memory, ingest, latency, pairing, stream_log, tomography, wire
+from benchmarks import (
+    decode,
+    decode_stream1,
+    epie,
+    epie_memory,
+    ingest,
+    latency,
+    pairing,
+    quality,
+    stream_log,
+    tomography,
+    wire,
+)
 from benchmarks.machine import gpu_name
 from benchmarks.row import Case
 
@@ -25,6 +37,10 @@ CASES = (
     Case("epie-error-64", epie.time_to_error(64)),
     Case("epie-error-128", epie.time_to_error(128), slow=True),
     Case("epie-memory", epie_memory.bytes_per_frame),
+    Case("quality-1e6-lsqml", quality.beside_ptychi(1e6, "LSQML", 64), slow=True),
+    Case("quality-1e6-rpie", quality.beside_ptychi(1e6, "rPIE", 16), slow=True),
+    Case("quality-1e5-lsqml", quality.beside_ptychi(1e5, "LSQML", 64), slow=True),
+    Case("quality-1e5-rpie", quality.beside_ptychi(1e5, "rPIE", 16), slow=True),
     Case("latency", latency.end_of_scan),
     Case("tomography-128", tomography.volume(128)),
     Case("tomography-256", tomography.volume(256), slow=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,8 +22,11 @@ class ResultError(RuntimeError):
     """A result or data file that cannot be written or read: says which and why."""
 
 
-def write_atomically(path: Path, fill: Callable[[Any], None]) -> None:
+def write_atomically(path: Path, fill: Callable[[Any], None], *, large: bool = False) -> None:
     """Write an HDF5 file under another name and move it into place, so that no reader sees half of it.
+
+    The file is composed in memory unless it is `large`: the HDF5 library does not survive a disk that fills while it
+    writes.
 
     Raises
     ------
@@ -33,13 +37,21 @@ def write_atomically(path: Path, fill: Callable[[Any], None]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
-            fill(file)
-        with temporary.open("rb") as written:
+        with temporary.open("w+b") as written:
+            if large:
+                with h5py.File(temporary, "w") as file:
+                    fill(file)
+            else:
+                image = io.BytesIO()
+                with h5py.File(image, "w") as file:
+                    fill(file)
+                written.write(image.getbuffer())
+            written.flush()
             os.fsync(written.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise ResultError(f"cannot write {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ResultError(f"cannot write {path}: {reason}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

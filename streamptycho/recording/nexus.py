@@ -44,6 +44,8 @@ __all__ = [
     "write_volume",
 ]
 
+LARGE_BYTES = 1 << 28
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Volume:
@@ -118,7 +120,8 @@ def write_volume(
     ResultError
         If the file cannot be written.
     """
-    write_atomically(path, lambda file: _fill_volume(file, np.asarray(volume), update, stack, provenance))
+    large = np.asarray(volume).nbytes > LARGE_BYTES
+    write_atomically(path, lambda file: _fill_volume(file, np.asarray(volume), update, stack, provenance), large=large)
 
 
 def read_volume(path: Path) -> Volume:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import platform
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -219,3 +221,29 @@ def test_other_files_are_named(tmp_path):
         assert result_kind(tmp_path / name) is None
     with pytest.raises(ResultError, match="not a volume"):
         read_volume(tmp_path / "other.h5")
+
+
+def test_a_disk_that_fills_keeps_the_file_that_was_there(tmp_path):
+    """In a process of its own: the HDF5 library ends a process in which a file cannot be closed."""
+    script = """
+import resource, signal, sys
+import h5py, numpy as np
+from pathlib import Path
+from streamptycho.recording.hdf5 import ResultError, write_atomically
+path = Path(sys.argv[1])
+write_atomically(path, lambda file: file.create_dataset("x", data=1))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_atomically(path, lambda file: file.create_dataset("x", data=np.arange(100_000)))
+except ResultError as error:
+    assert "cannot write" in str(error) and "\\n" not in str(error), str(error)
+else:
+    raise AssertionError("nothing was noticed")
+with h5py.File(path) as file:
+    assert file["x"][()] == 1
+assert [item.name for item in path.parent.iterdir()] == [path.name]
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "result.nxs")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
