@@ -5,14 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.clock import Task, by_turns, compared, spread
-from benchmarks.row import Effort, Row, WrongResult, number
+from benchmarks.row import Effort, NotMeasurable, Row, WrongResult, number
 from benchmarks.scans import PROBE, Scan, scan
 from benchmarks.transforms import floor, library_transforms
 from streamptycho.array import backend
 from streamptycho.config import ReconstructionConfig
 from streamptycho.ptychography.epie import EpieEngine
+from streamptycho.ptychography.threads import available_threads
 
 LATEST_SWEEP = 200
 CLOSE_TO_NOISE = 1.2
@@ -76,8 +78,57 @@ def time_to_error(side: int) -> Callable[[Effort], Iterator[Row]]:
     return measure
 
 
-def _sweep(data: Scan, modes: int, device: str) -> Task:
-    config = ReconstructionConfig(modes=modes, sweeps=100_000, min_sweeps=1, device=device, probe=PROBE)
+def threads_to_error(side: int) -> Callable[[Effort], Iterator[Row]]:
+    """Return the measurement of the time to the same error by all cores, beside one thread and two projections."""
+
+    def measure(effort: Effort) -> Iterator[Row]:
+        cores = available_threads()
+        if cores < 2:
+            raise NotMeasurable("this process may use one processor only")
+        data = scan(side, 1)
+        target = CLOSE_TO_NOISE * data.noise_floor
+        alone, together, sweeps, apart = [], [], [], []
+        engines = [_sweep(data, 1, "cpu") for _ in range(cores)]
+        for seed in range(3 if effort.quick else 9):
+            seconds, needed = _converge(data, target, seed)
+            alone.append(seconds)
+            seconds, at_once = _converge(data, target, seed, cores)
+            together.append(seconds)
+            sweeps.append(at_once / needed)
+            apart.append(_gain_of_projections(engines))
+        yield Row(
+            name=f"ePIE {side}x{side}, 1 mode, {cores} threads: time to {CLOSE_TO_NOISE} x the error of the truth",
+            figure=statistics.median(together),
+            unit="s",
+            better="less",
+            spread=spread(together),
+            rounds=len(together),
+            reference="one thread, in the same rounds",
+            reference_figure=statistics.median(alone),
+            ratio=statistics.median(a / b for a, b in zip(together, alone, strict=True)),
+            meaning=f"{len(data.counts)} frames; {number(statistics.median(sweeps))} x the sweeps; {cores} projections "
+            f"in as many threads do {number(statistics.median(apart))} x the work of one in the same time",
+            details={"sweeps_ratio": statistics.median(sweeps), "projections_gain": statistics.median(apart)},
+        )
+
+    return measure
+
+
+def _gain_of_projections(engines: list[Task]) -> float:
+    """Return how many times the work of one thread several threads do, each on a projection of its own."""
+    began = time.perf_counter()
+    engines[0]()
+    one = time.perf_counter() - began
+    with ThreadPoolExecutor(len(engines)) as pool:
+        began = time.perf_counter()
+        list(pool.map(lambda task: task(), engines))
+        return len(engines) * one / (time.perf_counter() - began)
+
+
+def _sweep(data: Scan, modes: int, device: str, threads: int = 1) -> Task:
+    config = ReconstructionConfig(
+        modes=modes, sweeps=100_000, min_sweeps=1, device=device, probe=PROBE, threads=threads
+    )
     engine = EpieEngine(config)
     engine.begin(data.start())
     lost = engine.add(data.batch())
@@ -92,9 +143,10 @@ def _sweep(data: Scan, modes: int, device: str) -> Task:
     return run
 
 
-def _converge(data: Scan, target: float, seed: int) -> tuple[float, int]:
+def _converge(data: Scan, target: float, seed: int, threads: int = 1) -> tuple[float, int]:
     """Return the seconds and sweeps to reach the error; judging it does not count."""
-    engine = EpieEngine(ReconstructionConfig(sweeps=LATEST_SWEEP, min_sweeps=1, probe=PROBE, seed=seed))
+    config = ReconstructionConfig(sweeps=LATEST_SWEEP, min_sweeps=1, probe=PROBE, seed=seed, threads=threads)
+    engine = EpieEngine(config)
     began = time.perf_counter()
     engine.begin(data.start())
     engine.add(data.batch())

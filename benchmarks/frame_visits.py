@@ -15,29 +15,34 @@ import numpy as np
 import scipy.fft
 
 from streamptycho.array import backend
+from streamptycho.ptychography.canvas import Canvas
 from streamptycho.ptychography.compiled_fft import plan
 from streamptycho.ptychography.compiled_update import CompiledUpdater
-from streamptycho.ptychography.update import ProbeUpdater
+from streamptycho.ptychography.frames import FrameStore
+from streamptycho.ptychography.update import ProbeUpdater, Updater
+from streamptycho.ptychography.visits import UpdateRule, Visits
 
 
 def routes(n: int, modes: int, sub_pixel: bool, probe_step: float) -> dict[str, Callable[[int], None]]:
     random = np.random.default_rng(0)
     obj = np.exp(0.3j * random.normal(size=(n + 64, n + 64))).astype(np.complex64)
     probe = (30 * (random.normal(size=(modes, n, n)) + 1j * random.normal(size=(modes, n, n)))).astype(np.complex64)
-    counts = random.poisson(900, (32, n, n)).astype(np.uint16).transpose(0, 2, 1)
-    corners = random.integers(0, 64, (32, 2)).tolist()
-    fractions = (random.uniform(-0.5, 0.5, (32, 2)) * sub_pixel).tolist()
+    store = FrameStore(backend("cpu"), (n, n))
+    store.add_counts(random.poisson(900, (32, n, n)).astype(np.uint16))
+    every = Visits.of(
+        np.arange(32),
+        random.integers(0, 64, (32, 2)),
+        random.uniform(-0.5, 0.5, (32, 2)) * sub_pixel,
+        probe_step=probe_step,
+    )
     transforms = (4 if probe_step else 3) if sub_pixel else 2
 
-    def visits(updater: CompiledUpdater | ProbeUpdater) -> Callable[[int], None]:
-        image = obj.copy()
+    def visits(updater: Updater) -> Callable[[int], None]:
+        canvas = Canvas.holding(backend("cpu"), obj, n)
 
         def run(repeats: int) -> None:
-            for visit in range(repeats):
-                k = visit % 32
-                row, column = corners[k]
-                patch = image[row : row + n, column : column + n]
-                updater.visit(patch, tuple(fractions[k]), counts[k], False, 0.9, probe_step)
+            for first in range(0, repeats, 32):
+                updater.visit(canvas, store, every.taken(slice(0, min(32, repeats - first))))
 
         return run
 
@@ -50,7 +55,7 @@ def routes(n: int, modes: int, sub_pixel: bool, probe_step: float) -> dict[str, 
     assert compiled_plan is not None
     return {
         "numpy": visits(ProbeUpdater(probe, backend("cpu"))),
-        "compiled": visits(CompiledUpdater(probe, compiled_plan)),
+        "compiled": visits(CompiledUpdater(probe, compiled_plan, UpdateRule())),
         "scipy.fft alone": floor,
     }
 

@@ -3,6 +3,7 @@
 from streamptycho.ptychography.batch import Reconstruction, reconstruct
 from streamptycho.ptychography.engine import ENGINES, Engine, EngineError, EngineFactory, Progress, engine
 from streamptycho.ptychography.metrics import amplitude_error
+from streamptycho.ptychography.noise import photon_noise
 from streamptycho.ptychography.probe import ProbeError
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Reconstruction",
     "amplitude_error",
     "engine",
+    "photon_noise",
     "reconstruct",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from streamptycho.config import ProbeConfig, ReconstructionConfig
 from streamptycho.geometry import Geometry
@@ -33,6 +34,10 @@ class Reconstruction:
         Normalised amplitude error during each sweep, (sweeps,).
     error
         The same with the final object and probe.
+    noise_floor
+        What photon noise alone leaves of that error, None without a photon.
+    correction_rms_m
+        How far frames lie from where they were measured, None when positions are taken as measured.
     pixel_m
         Object pixel.
     origin_xy_m
@@ -55,6 +60,8 @@ class Reconstruction:
     origin_xy_m: Array
     coverage: Array
     resolution_m: float | None = None
+    noise_floor: float | None = None
+    correction_rms_m: float | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
 
@@ -75,8 +82,9 @@ def reconstruct(
     margin_px: int = 16,
     resolution: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> Reconstruction:
-    """Return object and probe from the far-field frames of one projection.
+    """Return object and probe from the frames of one projection.
 
     Parameters
     ----------
@@ -109,6 +117,8 @@ def reconstruct(
         Whether to judge the resolution from two halves, which costs a few sweeps more.
     progress
         Called with (sweeps done, sweeps) after every sweep.
+    settings
+        Any other key of `ReconstructionConfig`: positions="gradient", upsampling=2, propagator="near_field" and so on.
 
     Raises
     ------
@@ -125,18 +135,22 @@ def reconstruct(
             f"counts must be (N, {geometry.shape[0]}, {geometry.shape[1]}) as the geometry says and xy_m (N, 2), "
             f"got {counts.shape} and {xy_m.shape}"
         )
-    config = ReconstructionConfig(
-        device=device,
-        modes=modes,
-        sweeps=sweeps,
-        min_sweeps=min(sweeps, 10),
-        object_step=object_step,
-        probe_step=probe_step,
-        probe_delay_sweeps=probe_delay_sweeps,
-        margin_px=margin_px,
-        seed=seed,
-        probe=probe_start or ProbeConfig(),
-    )
+    values = {
+        "device": device,
+        "modes": modes,
+        "sweeps": sweeps,
+        "min_sweeps": min(sweeps, 10),
+        "object_step": object_step,
+        "probe_step": probe_step,
+        "probe_delay_sweeps": probe_delay_sweeps,
+        "margin_px": margin_px,
+        "seed": seed,
+        "probe": probe_start or ProbeConfig(),
+    }
+    try:
+        config = ReconstructionConfig.model_validate({**settings, **values})
+    except ValidationError as problem:
+        raise EngineError(f"these settings do not make a reconstruction: {problem}") from None
     engine = EpieEngine(config, probe=probe)
     engine.begin(ProjectionStart(scan_id="", projection=0, angle_deg=None, n_frames=len(counts), geometry=geometry))
     lost = engine.add(
@@ -170,5 +184,7 @@ def reconstruct(
         origin_xy_m=update.origin_xy_m,
         coverage=update.coverage,
         resolution_m=update.resolution_m,
+        noise_floor=engine.noise_floor(),
+        correction_rms_m=update.correction_rms_m,
         dropped=dropped,
     )

@@ -39,6 +39,33 @@ class Canvas:
         self._array: Any = None
         self.box: tuple[int, int, int, int] | None = None
 
+    @classmethod
+    def holding(cls, backend: Backend, image: Array, frame_px: int) -> Canvas:
+        """Return a canvas that is an image (H, W), complex64 after a copy, its first pixel lattice pixel (0, 0)."""
+        canvas = cls(backend, frame_px, 0, max(image.shape))
+        canvas._array = backend.xp.array(image, np.complex64, order="C")
+        canvas.box = (0, 0, *image.shape)
+        return canvas
+
+    @property
+    def image(self) -> Any:
+        """The whole array, (H, W) complex64 on the device, with room to grow. It is replaced when the canvas grows."""
+        return self._array
+
+    def places(self, corners: Array) -> Array:
+        """Return where in `image` frames with top left `corners` (N, 2) int64 start.
+
+        Raises
+        ------
+        ValueError
+            If a frame reaches beyond the image.
+        """
+        places: Array = corners - np.array(self._origin)
+        limit = np.zeros(2, np.int64) if self._array is None else np.array(self._array.shape) - self._n
+        if len(places) and ((places < 0).any() or (places > limit).any()):
+            raise ValueError("a visit lies beyond the canvas: include its frame first")
+        return places
+
     def fitting(self, corners: Array) -> Array:
         """Return which frames fit on the largest canvas, (N,) bool, from their top left `corners` (N, 2) int64.
 
@@ -95,6 +122,14 @@ class Canvas:
         """Return the view (n, n) that a frame lights."""
         row, column = corner_row - self._origin[0], corner_column - self._origin[1]
         return self._array[row : row + self._n, column : column + self._n]
+
+    def roll(self, down: int, right: int) -> None:
+        """Move everything by whole pixels; what leaves on one side comes in on the other, where no frame reaches."""
+        self._array[...] = self._backend.xp.roll(self._array, (down, right), (0, 1))
+
+    def scale(self, factor: float) -> None:
+        """Multiply everything by a number."""
+        self._array *= np.float32(factor)
 
     def cropped(self) -> tuple[Any, tuple[int, int]]:
         """Return the view of what frames touched, with the margin, and its origin in lattice pixels."""

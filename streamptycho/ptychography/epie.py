@@ -8,32 +8,32 @@ Maiden and Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 from streamptycho.array import backend
 from streamptycho.config import ReconstructionConfig
 from streamptycho.messages import Anomaly, Array, DiffractionBatch, ObjectUpdate, ProjectionStart, Reason
+from streamptycho.ptychography.annealing import Annealing
 from streamptycho.ptychography.canvas import Canvas, coverage
-from streamptycho.ptychography.carry import ProbeCarry
 from streamptycho.ptychography.engine import Clock, EngineError, Progress
+from streamptycho.ptychography.flux import Flux
 from streamptycho.ptychography.frames import LARGEST_POSITION_PX, FrameStore, anomalies
-from streamptycho.ptychography.probe import (
-    SAMPLE_FRAMES,
-    checked_probe,
-    orthogonal_modes,
-    probe_from_data,
-    read_probe,
-    scaled_to,
-    with_modes,
-)
+from streamptycho.ptychography.noise import photon_noise
+from streamptycho.ptychography.placement import Placement
+from streamptycho.ptychography.probe import SAMPLE_FRAMES, orthogonal_modes
+from streamptycho.ptychography.probe_holder import ProbeHolder, offset_px
+from streamptycho.ptychography.propagation import magnification
 from streamptycho.ptychography.schedule import VisitSchedule
 from streamptycho.ptychography.split import split_resolution_m
-from streamptycho.ptychography.update import Updater, prepare, probe_updater
+from streamptycho.ptychography.update import Updater, prepare
+from streamptycho.ptychography.visits import Visits
 
-_SYNCHRONISE_EVERY = 32
-_FRAMES_FOR_A_GUESS = 32
+_WHOLE_GROUPS = 16
+_MOST_AT_ONCE = {"cpu": 256, "gpu": 8192}
+_LEAST_STEP = 0.02
+_MOST_REFINED = 5
+_BRIGHTEST = 95
 
 
 class EpieEngine:
@@ -41,7 +41,8 @@ class EpieEngine:
 
     Frames are visited one after another, in the order of `VisitSchedule`, with the exact update of the reference. The
     first visits of each frame, `probe_delay_sweeps` of them, refine only the object: an object that is still 1 there
-    would push its own structure into the probe.
+    would push its own structure into the probe. Positions and flux are corrected from what each visit finds; at the end
+    of a sweep, what all corrections have in common is taken out of them.
 
     Parameters
     ----------
@@ -67,47 +68,46 @@ class EpieEngine:
         self._clock = clock
         self._backend = backend(config.device)
         prepare(self._backend)
-        given = probe if probe is not None else read_probe(config.probe)
-        self._given_probe = None if given is None else checked_probe(given)
-        self._updater: Updater | None = None
-        self._carry = ProbeCarry()
-        self._guessed_from = 0
+        self._holder = ProbeHolder(config, self._backend, probe)
         self._start: ProjectionStart | None = None
+        self._errors: list[float] = []
+        self._visit_s = 0.0
 
     def begin(self, start: ProjectionStart) -> None:
         """Start a new projection: the object is 1 again, the probe carries over when configured.
-
-        It does not carry when the frames have another size, or when it was guessed from a few frames and the projection
-        ended before they were swept `min_sweeps` times. A projection that spoiled it (see `ProbeCarry`) hands on the
-        probe that it began with.
 
         Raises
         ------
         ProbeError
             If a supplied probe does not fit the frames.
         """
-        n = start.geometry.shape[0]
-        if self._given_probe is not None:
-            checked_probe(self._given_probe, n)
-        same_size = self._start is not None and self._start.geometry.shape[0] == n
-        if self._config.carry_probe and same_size and not self._probe_is_immature:
-            self._carry_over()
-        else:
-            self._updater = None
-            self._carry = ProbeCarry()
+        config, geometry = self._config, start.geometry
+        self._holder.begin(geometry, self._error(), self.sweeps)
         self._start = start
-        self._guessed_from = 0
-        self._n = n
-        self._pixel_m = start.geometry.object_pixel_m
-        self._store = FrameStore(self._backend, start.geometry.shape)
-        self._canvas = Canvas(self._backend, n, self._config.margin_px, max(self._config.max_canvas_px, n))
-        self._schedule = VisitSchedule(self._config.seed + start.projection, self._config.sweeps)
-        self._corners: list[tuple[int, int]] = []
-        self._fractions: list[tuple[float, float]] = []
-        self._errors: list[float] = []
+        n = geometry.shape[0] * config.upsampling
+        far_field = config.propagator == "far_field"
+        self._pixel_m = (
+            geometry.object_pixel_m
+            if far_field
+            else geometry.detector_pixel_m / magnification(geometry, config.source_distance_m)
+        )
+        self._store = FrameStore(self._backend, geometry.shape, far_field=far_field)
+        self._canvas = Canvas(self._backend, n, config.margin_px, max(config.max_canvas_px, n))
+        self._schedule = VisitSchedule(config.seed + start.projection, config.sweeps)
+        self._placement = Placement(n, 0.0 if config.positions == "none" else config.position_radius_px)
+        self._flux = Flux()
+        self._annealing = Annealing(
+            config.position_radius_px,
+            config.position_trials,
+            config.position_delay_sweeps + 1,
+            config.sweeps,
+            config.seed + start.projection,
+        )
+        self._errors = []
         self._residual = 0.0
         self._counted = 0.0
         self._visited = 0
+        self._last = 1
 
     @property
     def frames(self) -> int:
@@ -131,59 +131,88 @@ class EpieEngine:
         if (batch.scan_id, batch.projection) != (start.scan_id, start.projection):
             detail = f"frames of projection {batch.projection} while {start.projection} is reconstructed"
             return [Anomaly(source="reconstruct", reason=Reason.STRAY, count=len(batch.index), detail=detail)]
-        good, lost = self._store.usable(batch, use_turnaround=self._config.use_turnaround)
+        config = self._config
+        good, lost = self._store.usable(batch, use_turnaround=config.use_turnaround, min_flux=config.min_flux)
         if good.any():
-            centre_px = batch.xy_m[:, ::-1] / self._pixel_m
-            near = good & (np.abs(np.where(np.isfinite(centre_px), centre_px, np.inf)) < LARGEST_POSITION_PX).all(
-                axis=1
-            )
-            whole = np.rint(np.where(near[:, None], centre_px, 0)).astype(np.int64)
-            corners = whole - self._n // 2
-            near[near] = self._canvas.fitting(corners[near])
+            centres_px = batch.xy_m[:, ::-1] / self._pixel_m
+            near = np.zeros_like(good)
+            near[np.flatnonzero(good)[self._on_canvas(centres_px[good])]] = True
             if near.sum() < good.sum():
                 lost[Reason.OUT_OF_RANGE] += int(good.sum() - near.sum())
             good = near
         if good.any():
-            self._canvas.include(corners[good])
+            self._make_room(centres_px[good])
             self._store.add(batch, good)
-            self._corners.extend(map(tuple, corners[good].tolist()))
-            self._fractions.extend(map(tuple, (centre_px - whole)[good].tolist()))
+            self._placement.extend(centres_px[good])
+            self._flux.extend(int(good.sum()))
             self._schedule.add(int(good.sum()))
         return anomalies(lost)
+
+    def correct(self, index: Array, xy_m: Array) -> int:
+        """Take better positions (K, 2) for frames that are held, by number (K,), and return how many were held.
+
+        Object and probe stay: the next visits move what the frames show to where it belongs. Frames whose new position
+        is not finite or off the canvas keep the old one.
+        """
+        self._started()
+        held = {int(number): frame for frame, number in enumerate(self._store.index)}
+        rows = np.array([k for k, number in enumerate(index.tolist()) if number in held], np.int64)
+        frames = np.array([held[int(number)] for number in index[rows]], np.int64)
+        near = np.zeros(len(rows), bool)
+        centres_px = xy_m[rows][:, ::-1] / self._pixel_m
+        near[self._on_canvas(centres_px)] = True
+        if near.any():
+            self._make_room(centres_px[near])
+            self._placement.replace(frames[near], centres_px[near])
+            self._store.replace_positions(frames[near], xy_m[rows][near])
+        return int(near.sum())
 
     def step(self, budget_s: float) -> Progress:
         """Visit frames for about this time, or until each was visited as often as configured."""
         self._started()
-        deadline = self._clock() + budget_s
-        updates = 0
-        while self._clock() < deadline:
-            done = self._visit_some(deadline)
-            updates += done
+        now = self._clock()
+        deadline, updates = now + budget_s, 0
+        while now < deadline:
+            limit = int((deadline - now) / self._visit_s) if self._visit_s > 0 else 2 * self._last
+            # whole groups, so that how long visits take does not decide which frames are visited together
+            end = self._visited + max(1, min(limit, 2 * self._last))
+            done = self._visit_some(-(-end // _WHOLE_GROUPS) * _WHOLE_GROUPS - self._visited)
             if done == 0:
                 break
+            before, now = now, self._clock()
+            self._visit_s, self._last = (now - before) / done, done
+            updates += done
         return Progress(sweeps=self.sweeps, frames=self.frames, error=self._error(), updates=updates)
 
     def run(self, sweeps: int) -> None:
         """Visit as many frames as `sweeps` sweeps have, without a time budget."""
         self._started()
-        left = sweeps * self.frames
+        self.visit(sweeps * self.frames)
+
+    def visit(self, count: int) -> int:
+        """Visit this many frames, fewer when no more are due, and return how many."""
+        left = count
         while left > 0:
-            done = self._visit_some(None, left)
-            left -= done
+            done = self._visit_some(left)
             if done == 0:
                 break
+            left -= done
+        return count - left
 
     def evaluate(self) -> float | None:
         """Return the normalised amplitude error of all frames with object and probe as they are, None without any."""
         if self.frames == 0:
             return None
-        updater = self._with_probe()
-        store = self._store
-        residual: Any = 0.0
-        for k, corner in enumerate(self._corners):
-            patch = self._canvas.patch(*corner)
-            residual = residual + updater.misfit(patch, self._fractions[k], store.counts(k), store.has_gaps[k])
-        return float(residual) / sum(store.totals)
+        updater, residual = self._updater(), 0.0
+        most = _MOST_AT_ONCE[self._backend.name]
+        for first in range(0, self.frames, most):
+            frames = np.arange(first, min(first + most, self.frames))
+            residual += float(updater.misfit(self._canvas, self._store, self._visits(frames)).residual.sum())
+        return residual / float(self._store.totals.sum())
+
+    def noise_floor(self) -> float | None:
+        """Return what `evaluate` would be for the true object and probe, judged by a few frames: see `photon_noise`."""
+        return photon_noise(self._backend.to_host(self._store.sample(SAMPLE_FRAMES))) if self.frames else None
 
     def update(self, *, final: bool = False) -> ObjectUpdate | None:
         """Return the projection as it stands, None before the first frame.
@@ -194,10 +223,11 @@ class EpieEngine:
         start = self._started()
         if self.frames == 0:
             return None
-        modes = self._with_probe().probe
+        modes = self._updater().probe
         array, origin = self._canvas.cropped()
         intensity = (modes.real**2 + modes.imag**2).sum(axis=0)
-        lit = coverage(np.array(self._corners), intensity, origin, array.shape, self._backend)
+        centres_px = self._placement.centres_px()
+        lit = coverage(self._placement.corners(centres_px)[0], intensity, origin, array.shape, self._backend)
         probe = orthogonal_modes(self._backend.to_host(modes).copy())
         return ObjectUpdate(
             scan_id=start.scan_id,
@@ -210,47 +240,109 @@ class EpieEngine:
             energy_ev=start.geometry.energy_ev,
             origin_xy_m=np.array([origin[1], origin[0]]) * self._pixel_m,
             index=self._store.index,
-            xy_m=self._store.xy_m,
+            xy_m=self._store.xy_m + self._placement.shift_px[:, ::-1] * self._pixel_m,
             errors=np.array(self._errors, np.float32),
             sweeps=self.sweeps,
             resolution_m=self._resolution_m(probe) if final else None,
+            noise_floor=self.noise_floor() if final else None,
+            correction_rms_m=self._correction_rms_m(),
             final=final,
         )
 
-    def _visit_some(self, deadline: float | None, limit: int = _SYNCHRONISE_EVERY) -> int:
-        """Visit frames until the deadline, at most a few, and wait for the device. Returns how many."""
+    def _visit_some(self, count: int) -> int:
+        """Visit up to `count` frames, within one sweep of the reported errors. Returns how many."""
         if self.frames == 0:
             return 0
-        updater, store, config = self._with_probe(), self._store, self._config
-        residuals = []
-        for _ in range(min(limit, _SYNCHRONISE_EVERY)):
-            frame = self._schedule.take()
-            if frame is None:
-                break
-            delayed = self._schedule.visits[frame] <= config.probe_delay_sweeps
-            residual = updater.visit(
-                self._canvas.patch(*self._corners[frame]),
-                self._fractions[frame],
-                store.counts(frame),
-                store.has_gaps[frame],
-                config.object_step,
-                0.0 if delayed else config.probe_step,
-            )
-            residuals.append((residual, store.totals[frame]))
-            if deadline is not None and self._clock() >= deadline:
-                break
-        for residual, total in residuals:
-            self._count_visit(float(residual), total)
-        return len(residuals)
-
-    def _count_visit(self, residual: float, total: float) -> None:
-        self._residual += residual
-        self._counted += total
-        self._visited += 1
+        updater, config = self._updater(), self._config
+        most = min(count, max(1, self.frames - self._visited), _MOST_AT_ONCE[self._backend.name])
+        share = self._step_share()
+        frames, numbers = self._schedule.take(most)
+        if len(frames) == 0:
+            return 0
+        if config.positions == "annealing":
+            self._anneal(frames, numbers)
+        probe_step = np.where(numbers <= config.probe_delay_sweeps, 0.0, config.probe_step * share)
+        visits = self._visits(frames, config.object_step * share, probe_step)
+        outcome = updater.visit(self._canvas, self._store, visits)
+        if config.intensity_scaling:
+            self._flux.follow(frames, outcome.gain)
+        if config.positions == "gradient":
+            late = numbers > config.position_delay_sweeps
+            self._placement.follow(frames[late], outcome.shift_px[late])
+        self._residual += float(outcome.residual.sum())
+        self._counted += float(self._store.totals[frames].sum())
+        self._visited += len(frames)
         if self._visited >= self.frames:
-            self._errors.append(self._residual / self._counted)
-            self._residual = self._counted = 0.0
-            self._visited = 0
+            self._end_sweep()
+        return len(frames)
+
+    def _step_share(self) -> float:
+        """Return what is left of the steps: all of it until every frame has been visited often enough."""
+        sweeps, refine = self._config.sweeps, self._config.refine_sweeps
+        refine = min(_MOST_REFINED, sweeps // 6) if refine is None else refine
+        left = sweeps - self._schedule.sweeps
+        return 1.0 if refine == 0 or left >= refine else max(_LEAST_STEP, left / refine)
+
+    def _end_sweep(self) -> None:
+        self._errors.append(self._residual / self._counted)
+        self._residual = self._counted = 0.0
+        self._visited = 0
+        self._placement.settle()
+        self._flux.settle()
+        if self._config.center_probe or self._config.probe_power == "brightest":
+            self._constrain_probe()
+
+    def _constrain_probe(self) -> None:
+        """Move and scale the probe to where it belongs, and the object against it, so that no exit wave changes."""
+        probe = self._backend.to_host(self._updater().probe).copy()
+        down, right = offset_px(probe) if self._config.center_probe else (0, 0)
+        if down or right:
+            probe = np.roll(probe, (-down, -right), axis=(1, 2))
+            self._canvas.roll(-down, -right)
+        if self._config.probe_power == "brightest":
+            power = float((np.abs(probe) ** 2).sum(dtype=np.float64))
+            wanted = float(np.percentile(self._store.totals / self._flux.gains, _BRIGHTEST))
+            factor = np.sqrt(wanted / power) if power > 0 and np.isfinite(power) else 1.0
+            probe *= np.float32(factor)
+            self._canvas.scale(1 / factor)
+        self._holder.replace(probe)
+
+    def _anneal(self, frames: Array, numbers: Array) -> None:
+        """Move frames that are due for it to where they fit best."""
+        due = np.flatnonzero(numbers > self._config.position_delay_sweeps)
+        updater, centres_px = self._updater(), self._placement.centres_px(frames[due])
+
+        def misfit(which: Array, by_px: Array) -> Array:
+            visits = self._visits(frames[due][which], centres_px=centres_px[which] + by_px)
+            return updater.misfit(self._canvas, self._store, visits).residual
+
+        if due.size:
+            self._placement.move(frames[due], self._annealing.best_shifts(numbers[due], misfit))
+
+    def _visits(
+        self,
+        frames: Array,
+        object_step: float | Array = 0.0,
+        probe_step: float | Array = 0.0,
+        centres_px: Array | None = None,
+    ) -> Visits:
+        corners, fractions_px = self._placement.corners(
+            self._placement.centres_px(frames) if centres_px is None else centres_px
+        )
+        gains = self._flux.gains[frames]
+        steps = {"object_step": object_step, "probe_step": probe_step}
+        return Visits.of(frames, corners, fractions_px, **steps, gains=gains, in_turn=self.frames)
+
+    def _on_canvas(self, centres_px: Array) -> Array:
+        """Return the numbers, within (K, 2), of the centres that the canvas can take."""
+        near = np.flatnonzero((np.abs(np.nan_to_num(centres_px, nan=np.inf)) < LARGEST_POSITION_PX).all(axis=1))
+        return near[self._canvas.fitting(self._placement.corners(centres_px[near])[0])]
+
+    def _make_room(self, centres_px: Array) -> None:
+        """Grow the canvas by what frames reach, trial displacements included."""
+        reach = 2 * self._placement.reach_px
+        around = [centres_px + reach * np.array(side) for side in ((-1, -1), (1, 1))]
+        self._canvas.include(self._placement.corners(np.concatenate(around))[0])
 
     def _error(self) -> float | None:
         return self._errors[-1] if self._errors else None
@@ -260,40 +352,19 @@ class EpieEngine:
             raise EngineError("no projection was begun: call begin(ProjectionStart) first")
         return self._start
 
-    @property
-    def _probe_is_immature(self) -> bool:
-        few = 0 < self._guessed_from < _FRAMES_FOR_A_GUESS
-        return few and self._schedule.sweeps < self._config.min_sweeps
+    def _updater(self) -> Updater:
+        def places() -> tuple[Array, Array]:
+            return self._placement.corners(self._placement.centres_px())
 
-    def _carry_over(self) -> None:
-        if self._updater is None:
-            return
-        ended_with = self._backend.to_host(self._updater.probe)
-        probe = self._carry.end(ended_with, self._error())
-        if probe is None:
-            self._updater = None
-        elif probe is not ended_with:
-            self._updater = probe_updater(probe, self._backend)
-        self._carry.begin(None if probe is None else probe.copy())
+        return self._holder.updater(self._store, places, self._pixel_m)
 
-    def _with_probe(self) -> Updater:
-        """Return the updater. While frames are few, the probe is guessed anew whenever twice as many are there.
-
-        The mean modulus of a handful of frames still shows the sample.
-        """
-        enough = min(self.frames, _FRAMES_FOR_A_GUESS)
-        if self._updater is None or 0 < 2 * self._guessed_from <= enough:
-            start = self._started()
-            if self._given_probe is not None:
-                probe = scaled_to(self._given_probe, float(np.mean(self._store.totals[:SAMPLE_FRAMES])))
-            else:
-                sample = self._store.sample(SAMPLE_FRAMES)
-                probe = probe_from_data(sample, start.geometry, self._config.probe, self._backend)
-                self._guessed_from = self.frames
-            self._updater = probe_updater(with_modes(probe, self._config.modes), self._backend)
-        return self._updater
+    def _correction_rms_m(self) -> float | None:
+        if self._config.positions == "none":
+            return None
+        return float(np.sqrt((self._placement.shift_px**2).sum(axis=1).mean()) * self._pixel_m)
 
     def _resolution_m(self, probe: Array) -> float | None:
+        corners, fractions_px = self._placement.corners(self._placement.centres_px())
         return split_resolution_m(
-            self._store, np.array(self._corners), self._fractions, probe, self._pixel_m, self._config, self._backend
+            self._store, corners, fractions_px, probe, self._pixel_m, self._config, self._backend, self._holder.rule
         )

@@ -12,6 +12,7 @@ from streamptycho.config import ProbeConfig
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Array
 from streamptycho.ptychography.frames import measured
+from streamptycho.ptychography.optics import propagated
 
 SAMPLE_FRAMES = 128
 _SIDE_MODE_POWER = 0.1
@@ -30,7 +31,7 @@ def read_probe(config: ProbeConfig) -> Array | None:
     ProbeError
         If the file cannot be read or holds no such array.
     """
-    if config.start == "data":
+    if config.start != "file":
         return None
     if config.file is None:
         raise ProbeError("probe.start: file needs probe.file, an .npy or .npz file with the complex array")
@@ -130,37 +131,63 @@ def orthogonal_modes(probe: Array) -> Array:
     return np.asarray((vectors[:, ::-1].T @ flat).reshape(probe.shape), dtype=np.complex64)
 
 
-def probe_from_data(frames: Any, geometry: Geometry, config: ProbeConfig, backend: Backend) -> Array:
-    """Return a first probe, (1, n, n) complex64, from frames (K, n, n) with zero frequency at [0, 0].
+def probe_from_data(
+    frames: Any,
+    geometry: Geometry,
+    config: ProbeConfig,
+    backend: Backend,
+    *,
+    upsampling: int = 1,
+    defocus_m: float | None = None,
+) -> Array:
+    """Return a first probe, (1, n, n) complex64, from frames (K, m, m) with zero frequency at [0, 0], n = upsampling m.
 
-    Its far field has the mean modulus of the data. With `defocus_m` it is the wave of that modulus in the pupil, which
-    comes to a focus `defocus_m` upstream of the sample. With `diameter_m` a few rounds between the far field and a disc
-    of that diameter at the sample make both agree. Without either, the disc has the diameter that the exit waves seem
-    to have (see `_estimated_diameter_px`).
+    Its far field has the mean modulus of the data. With a defocus (`defocus_m`, or else that of the configuration) it
+    is the wave of that modulus in the pupil, which comes to a focus so far upstream of the sample. With `diameter_m` a
+    few rounds between the far field and a disc of that diameter at the sample make both agree. Without either, the disc
+    has the diameter that the exit waves seem to have (see `_estimated_diameter_px`).
     """
-    counts = backend.to_host(frames)
-    valid = measured(counts)
-    intensity = np.where(valid, counts, 0).astype(np.float64)
-    mean = intensity.sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
-    modulus = np.sqrt(mean)
-    n, pixel_m = geometry.shape[0], geometry.object_pixel_m
+    if defocus_m is None:
+        assert config.defocus_m != "auto"
+        defocus_m = config.defocus_m
+    intensity, mean = _mean_counts(backend.to_host(frames))
+    finer = np.repeat(np.repeat(mean, upsampling, axis=0), upsampling, axis=1) / upsampling**2
+    modulus = np.sqrt(finer)
+    n, pixel_m = upsampling * geometry.shape[0], geometry.object_pixel_m
     probe: Array
     disc: Array | None = None
     if config.diameter_m is not None:
         disc = _disc(n, config.diameter_m / pixel_m)
-    elif not config.defocus_m:
+    elif not defocus_m:
         disc = _disc(n, _estimated_diameter_px(intensity))
-    if disc is not None and not config.defocus_m:
+    if disc is not None and not defocus_m:
         probe = disc.astype(np.complex128)
     else:
-        square = np.fft.fftfreq(n, pixel_m) ** 2
-        phase = np.pi * geometry.wavelength_m * config.defocus_m * (square[:, None] + square[None, :])
-        probe = np.fft.fftshift(np.fft.ifft2(modulus * np.exp(-1j * phase), norm="ortho"))
+        focus = np.fft.fftshift(np.fft.ifft2(modulus, norm="ortho"))
+        probe = propagated(focus, defocus_m, pixel_m, geometry.wavelength_m)
     if disc is not None:
         for _ in range(_SUPPORT_ROUNDS):
             field = np.fft.fft2(probe * disc, norm="ortho")
             probe = np.fft.ifft2(modulus * field / np.maximum(np.abs(field), 1e-30), norm="ortho")
     return scaled_to(probe[None], float(mean.sum()))
+
+
+def probe_from_near_field(frames: Any, transfer: Array, backend: Backend) -> Array:
+    """Return a first probe, (1, n, n) complex64: the mean modulus of near-field frames (K, n, n), taken back."""
+    _, mean = _mean_counts(backend.to_host(frames))
+    probe = np.fft.ifft2(np.fft.fft2(np.sqrt(mean)) * transfer.conj())
+    return scaled_to(probe[None], float(mean.sum()))
+
+
+def mean_counts(frames: Any, backend: Backend) -> Array:
+    """Return the mean of frames (K, m, m) over those that measured a pixel, (m, m) float64."""
+    return _mean_counts(backend.to_host(frames))[1]
+
+
+def _mean_counts(counts: Array) -> tuple[Array, Array]:
+    valid = measured(counts)
+    intensity = np.where(valid, counts, 0).astype(np.float64)
+    return intensity, intensity.sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
 
 
 def _disc(n: int, diameter_px: float) -> Array:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
 
 from streamptycho.messages import Array
+from streamptycho.ptychography.growing import GrowingArray
 
 
 class VisitSchedule:
@@ -30,49 +30,66 @@ class VisitSchedule:
     def __init__(self, seed: int, target: int) -> None:
         self._random = np.random.default_rng(seed)
         self._target = target
-        self._visits: Array = np.zeros(0, np.int32)
-        self._count = 0
-        self._pass: deque[int] = deque()
-        self._fresh: deque[int] = deque()
+        self._visits = GrowingArray((), np.int32)
+        self._pass: Array = np.zeros(0, np.int64)
+        self._fresh: Array = np.zeros(0, np.int64)
         self._fresh_turn = True
 
     @property
     def visits(self) -> Array:
         """Visits of every frame so far, (N,) int32."""
-        return self._visits[: self._count]
+        return self._visits.rows
 
     @property
     def sweeps(self) -> float:
         """The minimum number of visits over frames, plus the fraction of frames that is beyond it."""
-        if self._count == 0:
+        if len(self._visits) == 0:
             return 0.0
         least = int(self.visits.min())
-        return least + float(np.count_nonzero(self.visits > least)) / self._count
+        return least + float(np.count_nonzero(self.visits > least)) / len(self._visits)
 
     def add(self, count: int) -> None:
         """Take `count` new frames, numbered on from those held."""
-        total = self._count + count
-        if total > self._visits.size:
-            grown = np.zeros(max(total, 2 * self._visits.size), np.int32)
-            grown[: self._count] = self.visits
-            self._visits = grown
-        self._fresh.extend((self._count + self._random.permutation(count)).tolist())
-        self._count = total
+        fresh = len(self._visits) + self._random.permutation(count)
+        self._visits.extend(np.zeros(count, np.int32))
+        self._fresh = np.concatenate([self._fresh, fresh])
 
-    def take(self) -> int | None:
-        """Return the frame to visit now and count the visit, None when nothing is due."""
-        if not self._fresh and not self._pass:
+    def take(self, limit: int) -> tuple[Array, Array]:
+        """Return up to `limit` frames to visit now, in this order, (K,) int64, none when nothing is due.
+
+        The visits are counted. With the frames comes which visit of its frame each is, from 1, (K,) int64.
+        """
+        chosen = self._choose(limit)
+        order = np.argsort(chosen, kind="stable")
+        repeats = np.zeros(len(chosen), np.int64)
+        again = np.flatnonzero(np.diff(chosen[order]) == 0) + 1
+        for k in again.tolist():
+            repeats[order[k]] = repeats[order[k - 1]] + 1
+        numbers = self.visits[chosen] + repeats + 1
+        np.add.at(self.visits, chosen, 1)
+        return chosen, numbers
+
+    def _choose(self, limit: int) -> Array:
+        if self._fresh.size == 0 and self._pass.size == 0:
             self._plan_pass()
-        if self._fresh and (self._fresh_turn or not self._pass):
-            frame = self._fresh.popleft()
-            self._fresh_turn = False
-        elif self._pass:
-            frame = self._pass.popleft()
-            self._fresh_turn = True
-        else:
-            return None
-        self._visits[frame] += 1
-        return frame
+        if self._fresh.size == 0 or self._pass.size == 0:
+            rest = self._pass if self._fresh.size == 0 else self._fresh
+            self._fresh_turn = self._fresh.size == 0
+            chosen = rest[:limit]
+            if self._fresh.size == 0:
+                self._pass = rest[limit:]
+            else:
+                self._fresh = rest[limit:]
+            return chosen
+        pairs = min(self._fresh.size, self._pass.size, (limit + 1) // 2)
+        turns = (self._fresh, self._pass) if self._fresh_turn else (self._pass, self._fresh)
+        chosen = np.stack([turn[:pairs] for turn in turns], axis=1).ravel()[:limit]
+        of_second = len(chosen) // 2
+        taken = {id(turns[0]): len(chosen) - of_second, id(turns[1]): of_second}
+        if len(chosen) % 2:
+            self._fresh_turn = not self._fresh_turn
+        self._fresh, self._pass = self._fresh[taken[id(self._fresh)] :], self._pass[taken[id(self._pass)] :]
+        return chosen
 
     def _plan_pass(self) -> None:
         visits = self.visits
@@ -81,4 +98,4 @@ class VisitSchedule:
         due = visits <= math.floor(visits.mean())
         behind, ahead = np.flatnonzero(due), np.flatnonzero(~due)
         companions = self._random.choice(ahead, min(ahead.size, (behind.size + 1) // 2), replace=False)
-        self._pass.extend(self._random.permutation(np.concatenate([behind, companions])).tolist())
+        self._pass = self._random.permutation(np.concatenate([behind, companions])).astype(np.int64)

@@ -10,6 +10,7 @@ from streamptycho.messages import Array
 from streamptycho.ptychography.canvas import Canvas, coverage
 from streamptycho.ptychography.frames import FrameStore
 from streamptycho.ptychography.update import probe_updater
+from streamptycho.ptychography.visits import UpdateRule, Visits
 from streamptycho.resolution import half_image_resolution_m
 
 SPLIT_SWEEPS = 4
@@ -21,11 +22,12 @@ _LIT = 0.1
 def split_resolution_m(
     store: FrameStore,
     corners: Array,
-    fractions: list[tuple[float, float]],
+    fractions: Array,
     probe: Array,
     pixel_m: float,
     config: ReconstructionConfig,
     backend: Backend,
+    rule: UpdateRule,
 ) -> float | None:
     """Return the half-period resolution of a projection, None when it cannot be judged.
 
@@ -41,7 +43,7 @@ def split_resolution_m(
     corners
         Their top left lattice pixels, (N, 2) int64.
     fractions
-        Of a pixel, down and right, N of them.
+        Of a pixel, down and right, (N, 2).
     probe
         (modes, n, n) complex64.
     pixel_m
@@ -50,6 +52,8 @@ def split_resolution_m(
         Gives object step, seed and canvas limits.
     backend
         Where to compute.
+    rule
+        How to update.
     """
     if len(corners) < MIN_FRAMES:
         return None
@@ -57,7 +61,7 @@ def split_resolution_m(
     distance = np.abs(corners - middle).max(axis=1)
     chosen = np.sort(np.argsort(distance, kind="stable")[:MAX_FRAMES])
     n = probe.shape[-1]
-    updater = probe_updater(probe, backend)
+    updater = probe_updater(probe, backend, rule)
     intensity = backend.to_device((np.abs(probe) ** 2).sum(axis=0))
     low = corners[chosen].min(axis=0)
     height, width = (int(v) for v in corners[chosen].max(axis=0) + n - low)
@@ -68,9 +72,9 @@ def split_resolution_m(
         canvas = Canvas(backend, n, 0, max(height, width))
         canvas.include(corners[chosen])
         for _ in range(SPLIT_SWEEPS):
-            for k in random.permutation(half):
-                patch = canvas.patch(*(int(v) for v in corners[k]))
-                updater.visit(patch, fractions[k], store.counts(k), store.has_gaps[k], config.object_step, 0.0)
+            order = random.permutation(half)
+            step = config.object_step
+            updater.visit(canvas, store, Visits.of(order, corners[order], fractions[order], object_step=step))
         images.append(backend.to_host(canvas.cropped()[0]))
         lit.append(backend.to_host(coverage(corners[half], intensity, origin, (height, width), backend)))
     square = _middle_square(np.minimum(*lit), middle - low + n / 2)

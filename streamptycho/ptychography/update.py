@@ -1,4 +1,4 @@
-"""The ePIE update of object and probe from one frame.
+"""The ePIE update of object and probe, frame after frame.
 
 References
 ----------
@@ -17,8 +17,11 @@ import numpy as np
 
 from streamptycho.array import Backend
 from streamptycho.messages import Array
+from streamptycho.ptychography.canvas import Canvas
+from streamptycho.ptychography.frames import FrameStore
 from streamptycho.ptychography.kernels import ArrayKernels, Kernels
-from streamptycho.ptychography.propagation import WHOLE_PIXEL, ShiftRamps, far_field, near_field
+from streamptycho.ptychography.propagation import WHOLE_PIXEL, Propagator, ShiftRamps, far_field, from_far_field
+from streamptycho.ptychography.visits import UpdateRule, VisitOutcome, Visits
 
 
 class Updater(Protocol):
@@ -28,22 +31,23 @@ class Updater(Protocol):
     def probe(self) -> Any:
         """The probe modes, (modes, n, n) complex64, on the device."""
 
-    def misfit(self, patch: Any, fraction: tuple[float, float], counts: Any, has_gaps: bool) -> Any:
-        """See `ProbeUpdater.misfit`."""
+    def misfit(self, canvas: Canvas, store: FrameStore, visits: Visits) -> VisitOutcome:
+        """Return what visits would find, and change nothing."""
 
-    def visit(
-        self,
-        patch: Any,
-        fraction: tuple[float, float],
-        counts: Any,
-        has_gaps: bool,
-        object_step: float,
-        probe_step: float,
-    ) -> Any:
-        """See `ProbeUpdater.visit`."""
+    def visit(self, canvas: Canvas, store: FrameStore, visits: Visits) -> VisitOutcome:
+        """Visit frames of the store: change the object on the canvas in place, and the probe.
+
+        The result is that of one visit after another in the given order, to rounding. Frames with a probe step of 0
+        leave the probe alone.
+
+        Raises
+        ------
+        ValueError
+            If a frame lies beyond the canvas, or the frames do not fit the probe.
+        """
 
 
-def probe_updater(probe: Array, backend: Backend) -> Updater:
+def probe_updater(probe: Array, backend: Backend, rule: UpdateRule | None = None, threads: int = 1) -> Updater:
     """Return the fastest updater there is for a device and size of probe.
 
     Parameters
@@ -52,13 +56,21 @@ def probe_updater(probe: Array, backend: Backend) -> Updater:
         (modes, n, n) complex, centred on [n // 2, n // 2], its power that of a mean frame.
     backend
         Where to compute.
+    rule
+        How to update, None for plain ePIE.
+    threads
+        On the CPU. One visits frames one after another; several, and a GPU, visit groups of them (see `grouping`).
     """
-    if backend.name == "cpu":
+    rule = rule or UpdateRule()
+    updater: Updater | None = None
+    if rule.transfer is None and backend.name == "gpu":
+        updater = _cuda_updater(probe, backend, rule)
+    elif rule.transfer is None:
         compiled = _compiled_updater()
-        updater = None if compiled is None else compiled(probe)
-        if updater is not None:
-            return updater
-    return ProbeUpdater(probe, backend)
+        updater = None if compiled is None else compiled(probe, rule, threads)
+    if updater is not None:
+        return updater
+    return ProbeUpdater(probe, backend, rule)
 
 
 def prepare(backend: Backend) -> None:
@@ -68,10 +80,10 @@ def prepare(backend: Backend) -> None:
 
 
 @functools.cache
-def _compiled_updater() -> Callable[[Array], Updater | None] | None:
+def _compiled_updater() -> Callable[[Array, UpdateRule, int], Updater | None] | None:
     """Return what makes compiled updaters, None (after a warning, once) where nothing can be compiled."""
     try:
-        from streamptycho.ptychography.compiled_update import compiled_updater
+        from streamptycho.ptychography.parallel import parallel_updater
     except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and there is another way to go on
         warnings.warn(
             f"reconstruction runs several times slower, in NumPy, because it cannot be compiled here: {error}",
@@ -79,7 +91,22 @@ def _compiled_updater() -> Callable[[Array], Updater | None] | None:
             stacklevel=3,
         )
         return None
-    return compiled_updater
+    return parallel_updater
+
+
+def _cuda_updater(probe: Array, backend: Backend, rule: UpdateRule) -> Updater | None:
+    """Return an updater of own kernels, None for sizes they do not take, and after a warning where they do not run."""
+    from streamptycho.ptychography.cuda_update import cuda_updater
+
+    try:
+        return cuda_updater(probe, backend, rule)
+    except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and there is another way to go on
+        warnings.warn(
+            f"reconstruction runs many times slower, in CuPy, because its kernels cannot be compiled here: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
 
 
 class ProbeUpdater:
@@ -97,15 +124,22 @@ class ProbeUpdater:
         (modes, n, n) complex, centred on [n // 2, n // 2], its power that of a mean frame.
     backend
         Where to compute.
+    rule
+        How to update, None for plain ePIE.
     """
 
-    def __init__(self, probe: Array, backend: Backend) -> None:
+    def __init__(self, probe: Array, backend: Backend, rule: UpdateRule | None = None) -> None:
         xp = backend.xp
         self._backend = backend
+        self._rule = rule or UpdateRule()
         self._probe: Any = xp.array(probe, np.complex64, order="C")
         self._spectrum: Any = None
         modes, n, _ = probe.shape
-        self._kernels: Kernels = ArrayKernels(xp, modes, n)
+        self._n = n
+        self._frame_px = n // self._rule.upsampling
+        self._kernels: Kernels = ArrayKernels(xp, modes, n, self._rule)
+        transfer = self._rule.transfer
+        self._propagator = Propagator(None if transfer is None else xp.asarray(transfer), backend.fft)
         self._ramps = ShiftRamps(n, xp)
         self._ramp = xp.empty((n, n), np.complex64)
         self._shifted = xp.empty((modes, n, n), np.complex64)
@@ -117,41 +151,57 @@ class ProbeUpdater:
         """The probe modes, (modes, n, n) complex64, on the device."""
         return self._as_image()
 
-    def misfit(self, patch: Any, fraction: tuple[float, float], counts: Any, has_gaps: bool) -> Any:
-        """Return sum((|F| - sqrt(I))**2) of one frame, as a scalar on the device, and change nothing."""
-        return self._correct(self._lit_by(fraction), patch, counts, has_gaps)
+    def misfit(self, canvas: Canvas, store: FrameStore, visits: Visits) -> VisitOutcome:
+        """See `Updater.misfit`."""
+        return self._each(canvas, store, visits, np.zeros((len(visits), 2), np.float32))
 
-    def visit(
+    def visit(self, canvas: Canvas, store: FrameStore, visits: Visits) -> VisitOutcome:
+        """See `Updater.visit`."""
+        return self._each(canvas, store, visits, np.stack([visits.object_step, visits.probe_step], axis=1))
+
+    def _each(self, canvas: Canvas, store: FrameStore, visits: Visits, steps: Array) -> VisitOutcome:
+        if store.shape != (self._frame_px, self._frame_px):
+            raise ValueError(f"frames must be {self._frame_px} pixels wide and high, got {store.shape}")
+        places, image, n = canvas.places(visits.corners), canvas.image, self._n
+        found = []
+        for k, frame in enumerate(visits.frames.tolist()):
+            row, column = places[k].tolist()
+            patch = image[row : row + n, column : column + n]
+            fraction = float(visits.fractions_px[k, 0]), float(visits.fractions_px[k, 1])
+            counts, gaps, gain = store.counts(frame), bool(store.has_gaps[frame]), float(visits.gains[k])
+            found.append(self._visit(patch, fraction, counts, gaps, gain, float(steps[k, 0]), float(steps[k, 1])))
+        numbers = self._backend.to_host(self._backend.xp.array(found, np.float64).reshape(-1, 4))
+        modelled, total = numbers[:, 3], store.totals[visits.frames]
+        gains: Array = np.where(modelled > 0, total / np.where(modelled > 0, modelled, 1), visits.gains)
+        return VisitOutcome(residual=numbers[:, 0] * visits.gains, shift_px=numbers[:, 1:3].copy(), gain=gains)
+
+    def _visit(
         self,
         patch: Any,
         fraction: tuple[float, float],
         counts: Any,
         has_gaps: bool,
+        gain: float,
         object_step: float,
         probe_step: float,
-    ) -> Any:
-        """Update the object patch in place, and the probe unless its step is 0.
-
-        Parameters
-        ----------
-        patch
-            View of the object, (n, n).
-        fraction
-            Of a pixel by which the frame is further down and right than the patch.
-        counts
-            (n, n), zero frequency at [0, 0].
-        has_gaps
-            Whether some pixels were not measured.
-        object_step, probe_step
-            Step sizes alpha and beta of the reference.
-
-        Returns
-        -------
-        sum((|F| - sqrt(I))**2) over measured pixels before the update, as a scalar on the device.
-        """
+    ) -> tuple[Any, Any, Any, Any]:
+        """Return residual, shift down and right, and modelled counts, scalars on the device."""
+        kernels, changes = self._kernels, object_step > 0 or probe_step > 0
         lit_by = self._lit_by(fraction)
-        residual = self._correct(lit_by, patch, counts, has_gaps)
-        correction = near_field(self._waves, self._backend.fft)
+        kernels.exit_waves(lit_by, patch, self._waves)
+        self._waves = self._propagator.to_detector(self._waves)
+        residual, modelled = kernels.modulus_correction(self._waves, counts, has_gaps, gain)
+        down: Any = 0.0
+        right: Any = 0.0
+        if changes or self._rule.find_shifts:
+            correction = self._propagator.from_detector(self._waves)
+        if self._rule.find_shifts:
+            down, right = kernels.seeming_shift(patch, lit_by, correction)
+        if changes:
+            self._change_both(patch, lit_by, correction, object_step, probe_step)
+        return residual, down, right, modelled
+
+    def _change_both(self, patch: Any, lit_by: Any, correction: Any, object_step: float, probe_step: float) -> None:
         if probe_step > 0:
             self._kernels.probe_update(patch, correction, probe_step, self._change)
         self._kernels.update_object(patch, lit_by, correction, object_step)
@@ -162,12 +212,6 @@ class ProbeUpdater:
                 change = far_field(self._change, self._backend.fft)
                 change *= self._backend.xp.conjugate(self._ramp, out=self._ramp)
                 self._spectrum += change
-        return residual
-
-    def _correct(self, lit_by: Any, patch: Any, counts: Any, has_gaps: bool) -> Any:
-        self._kernels.exit_waves(lit_by, patch, self._waves)
-        self._waves = far_field(self._waves, self._backend.fft)
-        return self._kernels.modulus_correction(self._waves, counts, has_gaps)
 
     def _lit_by(self, fraction: tuple[float, float]) -> Any:
         down, right = fraction
@@ -178,11 +222,11 @@ class ProbeUpdater:
             self._probe = None
         self._ramps(down, right, self._ramp)
         self._backend.xp.multiply(self._spectrum, self._ramp, out=self._shifted)
-        self._shifted = near_field(self._shifted, self._backend.fft)
+        self._shifted = from_far_field(self._shifted, self._backend.fft)
         return self._shifted
 
     def _as_image(self) -> Any:
         if self._probe is None:
-            self._probe = near_field(self._spectrum, self._backend.fft)
+            self._probe = from_far_field(self._spectrum, self._backend.fft)
             self._spectrum = None
         return self._probe

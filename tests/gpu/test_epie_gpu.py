@@ -3,7 +3,7 @@ import pytest
 
 from streamptycho.array import DeviceError, backend
 from streamptycho.geometry import Geometry
-from streamptycho.ptychography import reconstruct
+from streamptycho.ptychography import cuda_update, reconstruct
 
 pytestmark = pytest.mark.gpu
 
@@ -14,6 +14,12 @@ def device():
         return backend("gpu")
     except DeviceError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def groups_of_one(monkeypatch):
+    """So that the device visits frames one after another too."""
+    monkeypatch.setattr(cuda_update, "LEAST_GROUPS", 1_000_000)
 
 
 def scene(n=32, side=6):

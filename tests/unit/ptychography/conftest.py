@@ -50,11 +50,22 @@ def _smooth_noise(shape: tuple[int, int], length_px: float, random: np.random.Ge
 
 
 def _measure(
-    n: int = 32, side: int = 9, step_px: float = 3.3, modes: int = 1, photons: float = 3e5, seed: int = 0
+    n: int = 32,
+    side: int = 9,
+    step_px: float = 3.3,
+    modes: int = 1,
+    photons: float = 3e5,
+    seed: int = 0,
+    binned: int = 1,
+    flux: Array | None = None,
+    blur_px: float = 0.0,
+    near_field: bool = False,
 ) -> Measurement:
+    """Simulate frames; `binned` detector pixels are summed, exposures move `blur_px` to the right, `flux` (N,)."""
     random = np.random.default_rng(seed)
-    geometry = Geometry(8000.0, 2.0, 75e-6, (n, n))
-    pixel_m = geometry.object_pixel_m
+    distance_m, detector_pixel_m = (0.002, 3e-7) if near_field else (2.0, 75e-6 * binned)
+    geometry = Geometry(8000.0, distance_m, detector_pixel_m, (n // binned, n // binned))
+    pixel_m = geometry.detector_pixel_m if near_field else geometry.object_pixel_m
     axis = np.arange(n) - n // 2
     radius = np.hypot(axis[:, None], axis[None, :])
     main = np.exp(-((radius / (n / 6)) ** 4)) * np.exp(1j * np.pi * radius**2 / (2.2 * n))
@@ -67,14 +78,25 @@ def _measure(
     thickness = np.clip(_smooth_noise((size, size), 2.0, random) + 1, 0, 3)
     obj = np.exp(-(0.35j + 0.05) * thickness)
     v = np.fft.fftfreq(n)
-    counts = np.empty((len(xy_px), n, n), np.uint16)
+    counts = np.empty((len(xy_px), n // binned, n // binned), np.uint16)
+    flux = np.ones(len(xy_px)) if flux is None else flux
+    square = np.fft.fftfreq(n, pixel_m) ** 2
+    phase = np.pi * geometry.wavelength_m * geometry.distance_m * (square[:, None] + square[None, :])
     misfit = 0.0
     for k, (px, py) in enumerate(xy_px):
-        column, row = round(px), round(py)
-        ramp = np.exp(-2j * np.pi * (v[:, None] * (py - row) + v[None, :] * (px - column)))
-        patch = obj[row + 4 : row + 4 + n, column + 4 : column + 4 + n]
-        moved = np.fft.ifft2(np.fft.fft2(probe) * ramp)
-        intensity = (np.abs(np.fft.fftshift(np.fft.fft2(moved * patch, norm="ortho"), axes=(1, 2))) ** 2).sum(axis=0)
+        intensity = np.zeros((n, n))
+        moments = np.linspace(-0.5, 0.5, 9) * blur_px if blur_px else np.zeros(1)
+        for moment in moments:
+            column, row = round(px), round(py)
+            ramp = np.exp(-2j * np.pi * (v[:, None] * (py - row) + v[None, :] * (px + moment - column)))
+            patch = obj[row + 4 : row + 4 + n, column + 4 : column + 4 + n]
+            wave = np.fft.ifft2(np.fft.fft2(probe) * ramp) * patch
+            if near_field:
+                field = np.fft.ifft2(np.fft.fft2(wave) * np.exp(-1j * phase))
+            else:
+                field = np.fft.fftshift(np.fft.fft2(wave, norm="ortho"), axes=(1, 2))
+            intensity += (np.abs(field) ** 2).sum(axis=0) * flux[k] / len(moments)
+        intensity = intensity.reshape(n // binned, binned, n // binned, binned).sum(axis=(1, 3))
         counts[k] = random.poisson(intensity)
         misfit += ((np.sqrt(intensity) - np.sqrt(counts[k])) ** 2).sum()
     offset_px = np.array([-17, 230])

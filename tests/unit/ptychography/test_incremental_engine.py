@@ -23,16 +23,15 @@ def make(probe=None, **settings):
 @pytest.mark.parametrize("chunk", [1, 9, 40])
 def test_increments_are_as_good_as_batch_for_the_same_number_of_visits(measurement, chunk):
     sweeps, total = 12, len(measurement.counts)
-    batch = reconstruct(measurement.counts, measurement.xy_m, measurement.geometry, sweeps=sweeps)
+    batch = reconstruct(measurement.counts, measurement.xy_m, measurement.geometry, sweeps=sweeps, refine_sweeps=0)
     engine = make(sweeps=100)
     engine.begin(measurement.start())
     visits = 0
     for first in range(0, total, chunk):
         assert engine.add(measurement.batch(first, first + chunk)) == []
-        visits += engine.step(2.5 * min(chunk, 20)).updates
+        visits += engine.visit(2 * min(chunk, 20))
     assert 0 < visits < sweeps * total
-    while visits < sweeps * total:
-        visits += engine.step(2.5).updates
+    visits += engine.visit(sweeps * total - visits)
     assert visits == sweeps * total
     assert engine.frames == total
     assert engine.evaluate() < 1.05 * batch.error
@@ -56,9 +55,9 @@ def test_order_of_arrival_only_changes_the_order_of_visits(measurement):
     engine.begin(measurement.start())
     for first in (60, 0, 30):
         engine.add(measurement.batch(first, first + 30))
-        engine.step(60)
+        engine.visit(58)
     while engine.sweeps < 12:
-        engine.step(200)
+        engine.visit(200)
     assert sorted(engine.update().index.tolist()) == list(range(81))
     assert engine.evaluate() < 1.5 * measurement.noise_floor
 
@@ -103,7 +102,7 @@ def test_a_probe_guessed_from_an_aborted_projection_does_not_carry(measurement):
     engine = EpieEngine(ReconstructionConfig(min_sweeps=5), clock=tick)
     engine.begin(measurement.start())
     engine.add(measurement.batch(0, 2))
-    engine.step(5)
+    engine.visit(5)
     engine.begin(measurement.start(1))
     engine.add(measurement.batch(projection=1))
     fresh = make()
@@ -190,3 +189,23 @@ def test_start_probes_that_do_not_fit_are_refused(measurement):
     engine = make(probe=np.ones((16, 16)))
     with pytest.raises(ProbeError, match="32 x 32"):
         engine.begin(measurement.start())
+
+
+def test_a_budget_is_kept_to_within_what_was_learnt_of_the_speed(measurement, monkeypatch):
+    now = [0.0]
+    engine = EpieEngine(ReconstructionConfig(sweeps=1000), clock=lambda: now[0])
+    engine.begin(measurement.start())
+    engine.add(measurement.batch())
+    updater = engine._updater()
+    visit = updater.visit
+
+    def slow_visit(canvas, store, visits):
+        now[0] += 0.01 * len(visits)
+        return visit(canvas, store, visits)
+
+    monkeypatch.setattr(updater, "visit", slow_visit)
+    for budget_s in (1.0, 3.0, 0.05, 10.0):
+        before = now[0]
+        done = engine.step(budget_s).updates
+        assert done == round((now[0] - before) / 0.01)
+        assert 0.9 * budget_s <= now[0] - before <= budget_s + 0.33

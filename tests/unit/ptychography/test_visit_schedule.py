@@ -5,23 +5,31 @@ from hypothesis import strategies as st
 from streamptycho.ptychography.schedule import VisitSchedule
 
 
+def take(schedule, count):
+    taken = []
+    while len(taken) < count:
+        frames, _ = schedule.take(min(7, count - len(taken)))
+        assert frames.size > 0
+        taken.extend(frames.tolist())
+    return taken
+
+
 def test_batch_gives_complete_random_sweeps():
     schedule = VisitSchedule(1, 4)
     schedule.add(50)
-    sweeps = [[schedule.take() for _ in range(50)] for _ in range(4)]
+    sweeps = [schedule.take(50)[0].tolist() for _ in range(4)]
     assert all(sorted(sweep) == list(range(50)) for sweep in sweeps)
     assert len({tuple(sweep) for sweep in sweeps}) == 4
-    assert schedule.take() is None
+    assert schedule.take(9)[0].size == 0
     assert schedule.sweeps == 4
 
 
 def test_new_frames_take_every_second_turn():
     schedule = VisitSchedule(0, 100)
     schedule.add(100)
-    for _ in range(150):
-        schedule.take()
+    take(schedule, 150)
     schedule.add(10)
-    turns = [schedule.take() for _ in range(20)]
+    turns = take(schedule, 20)
     assert sorted(k for k in turns if k >= 100) == list(range(100, 110))
     assert sum(k < 100 for k in turns) == 10
 
@@ -29,12 +37,10 @@ def test_new_frames_take_every_second_turn():
 def test_late_frames_catch_up_and_old_ones_are_not_forgotten():
     schedule = VisitSchedule(0, 30)
     schedule.add(100)
-    for _ in range(1000):
-        schedule.take()
+    take(schedule, 1000)
     schedule.add(100)
     before = schedule.visits.copy()
-    for _ in range(900):
-        schedule.take()
+    take(schedule, 900)
     gained = schedule.visits - before
     assert gained[100:].mean() > 1.5 * gained[:100].mean() > 0
 
@@ -44,7 +50,7 @@ def test_seed_decides_the_order():
     for seed in (3, 3, 4):
         schedule = VisitSchedule(seed, 2)
         schedule.add(20)
-        orders.append([schedule.take() for _ in range(40)])
+        orders.append(take(schedule, 40))
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -56,13 +62,15 @@ def test_every_frame_reaches_the_target_whatever_the_arrival(events, target):
     for arriving, visits in events:
         schedule.add(arriving)
         total += arriving
-        for _ in range(visits):
-            frame = schedule.take()
-            assert frame is None or 0 <= frame < total
+        frames, numbers = schedule.take(visits)
+        assert len(frames) <= visits
+        assert ((frames >= 0) & (frames < total)).all()
+        assert (numbers <= schedule.visits[frames]).all()
+        assert (numbers >= 1).all()
     for _ in range(100 * (total + 1) * target):
-        if schedule.take() is None:
+        if schedule.take(7)[0].size == 0:
             break
     assert len(schedule.visits) == total
     assert total == 0 or schedule.visits.min() >= target
-    assert schedule.take() is None
+    assert schedule.take(9)[0].size == 0
     assert np.isfinite(schedule.sweeps)

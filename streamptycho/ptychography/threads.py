@@ -1,0 +1,10 @@
+"""How many threads this process may run at the same time."""
+
+from __future__ import annotations
+
+import os
+
+
+def available_threads() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
