@@ -12,7 +12,7 @@ from skimage.transform import iradon
 from benchmarks.clock import Task, by_turns, compared
 from benchmarks.row import Effort, Row, WrongResult, number
 from streamptycho.messages import Array
-from streamptycho.tomography import IncrementalBackProjection
+from streamptycho.tomography import IncrementalBackProjection, filtered_back_projection
 
 ANGLES = 181
 SPHERES = 60
@@ -42,6 +42,10 @@ def volume(side: int) -> Callable[[Effort], Iterator[Row]]:
             _held(projections, angles_deg).volume()
             return float(side)
 
+        def shot() -> float:
+            filtered_back_projection(projections, angles_deg)
+            return float(side)
+
         def single() -> float:
             numba.set_num_threads(1)
             try:
@@ -52,6 +56,7 @@ def volume(side: int) -> Callable[[Effort], Iterator[Row]]:
         tasks: dict[str, Task] = {
             "peer": peer,
             "whole": whole,
+            "shot": shot,
             "single": single,
             "added": _adding(held, projections, angles_deg, lambda: held.volume(), float(side)),
             "shown": _adding(with_slices, projections, angles_deg, lambda: with_slices.orthoslices(), 3.0),
@@ -63,6 +68,7 @@ def volume(side: int) -> Callable[[Effort], Iterator[Row]]:
             ("shown", "add one projection, 3 orthoslices", 3, "after every projection"),
             ("added", "add one projection, whole volume", side, "all slices brought up to date"),
             ("whole", f"whole volume, {threads} threads", side, "from nothing"),
+            ("shot", f"final volume in one go, {threads} threads", side, "as at the end of a scan, nothing kept"),
             ("single", "whole volume, 1 thread", side, "like for like"),
         ):
             if key == "single" and threads == 1:

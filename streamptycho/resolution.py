@@ -43,6 +43,10 @@ class CorrelationCurve:
         """Return the fixed threshold 1/7 (0.143), (K,)."""
         return np.full(self.frequency.shape, 1 / 7)
 
+    def one_quarter(self) -> Array:
+        """Return the fixed threshold 1/4, for two independent measurements of full dose each, (K,)."""
+        return np.full(self.frequency.shape, 1 / 4)
+
 
 def hann_window(shape: tuple[int, ...], flat: float = 0.0) -> Array:
     """Return a separable window that falls to zero at the edges like a cosine; the middle part `flat` of it is 1."""
@@ -130,6 +134,13 @@ def resolution_m(curve: CorrelationCurve, pixel_m: float, threshold: Array | Non
     share = margin[k - 1] / (margin[k - 1] - margin[k])
     crossing = frequency[k - 1] + share * (frequency[k] - frequency[k - 1])
     return float(pixel_m / crossing)
+
+
+def resolutions_m(curve: CorrelationCurve, pixel_m: float) -> dict[str, float]:
+    """Return the half-period resolution by every threshold that the curve meets, by the name of the threshold."""
+    limits = {"half_bit": curve.half_bit(), "one_seventh": curve.one_seventh(), "one_quarter": curve.one_quarter()}
+    found = {name: resolution_m(curve, pixel_m, limit) for name, limit in limits.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def without_ramp(image: Array, reference: Array) -> Array:

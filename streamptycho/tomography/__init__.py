@@ -1,8 +1,8 @@
 """From reconstructed projections to a quantitative volume that grows with every projection.
 
 `phase` turns a complex object into a phase whose air is zero, `alignment` finds where it belongs, `frame` puts it
-there, `backprojection` adds it to the volume, `aggregator` does all of it message by message. `gridrec` is another
-way to the final volume.
+there, `backprojection` adds it to the volume, `aggregator` does all of it message by message. `refinement` aligns all
+projections on those of their own volume. `gridrec` and `sirt` are other ways to the final volume.
 """
 
 from streamptycho.tomography.aggregator import AGGREGATORS, Aggregator, aggregator
@@ -13,18 +13,24 @@ from streamptycho.tomography.backprojection import (
 )
 from streamptycho.tomography.gridrec import TomopyMissingError, gridrec, tomopy_available
 from streamptycho.tomography.interface import AggregatorProtocol, ProjectionStack
+from streamptycho.tomography.joint_alignment import AlignmentJob
 from streamptycho.tomography.phase import PhaseError, ProjectionPhase, projection_phase
+from streamptycho.tomography.refinement import Refined, Refinement
 from streamptycho.tomography.refractive_index import delta_per_radian, electron_density_per_delta, quantity_per_radian
 from streamptycho.tomography.rotation_axis import RotationAxisError, rotation_axis_px
+from streamptycho.tomography.sirt import sirt
 
 __all__ = [
     "AGGREGATORS",
     "Aggregator",
     "AggregatorProtocol",
+    "AlignmentJob",
     "IncrementalBackProjection",
     "PhaseError",
     "ProjectionPhase",
     "ProjectionStack",
+    "Refined",
+    "Refinement",
     "RotationAxisError",
     "TomopyMissingError",
     "VolumeTooLargeError",
@@ -36,5 +42,6 @@ __all__ = [
     "projection_phase",
     "quantity_per_radian",
     "rotation_axis_px",
+    "sirt",
     "tomopy_available",
 ]

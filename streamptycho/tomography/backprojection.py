@@ -10,11 +10,12 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from streamptycho.messages import Array
 from streamptycho.tomography.angular_weights import angular_weights, total_to_pi
-from streamptycho.tomography.back_projector import back_project
+from streamptycho.tomography.back_projector import back_project, upright
 from streamptycho.tomography.filtering import FilterName, filter_rows
 
 MAX_VOXELS = 4_000_000_000
@@ -64,8 +65,8 @@ class _Box:
 
     def _add(self, changes: list[tuple[float, _Filtered]]) -> None:
         changes = sorted(changes, key=lambda change: change[1].angle_deg)
-        for first in range(0, len(changes), 16):
-            some = changes[first : first + 16]
+        for first in range(0, len(changes), 32):
+            some = changes[first : first + 32]
             back_project(
                 self.total,
                 np.stack([filtered.columns for _, filtered in some]),
@@ -89,7 +90,7 @@ class IncrementalBackProjection:
     shape
         Rows Z and columns X of the projections.
     filter_name
-        "hamming" or "ram-lak".
+        One of `FILTERS`.
     max_voxels
         Bound of Z x X x X.
 
@@ -103,13 +104,7 @@ class IncrementalBackProjection:
         self, shape: tuple[int, int], filter_name: FilterName = "hamming", *, max_voxels: int = MAX_VOXELS
     ) -> None:
         rows, columns = shape
-        if rows < 1 or columns < 2:
-            raise ProjectionError(f"projections must have at least 1 x 2 pixels, got {rows} x {columns}")
-        if rows * columns * columns > max_voxels:
-            raise VolumeTooLargeError(
-                f"a volume of {rows} x {columns} x {columns} voxels is over the bound of {max_voxels}: "
-                "set width_px and height_px, or bin the projections"
-            )
+        check_shape(rows, columns, max_voxels)
         self.shape = shape
         self._filter: FilterName = filter_name
         self._projections: dict[Hashable, _Filtered] = {}
@@ -123,6 +118,9 @@ class IncrementalBackProjection:
 
     def __len__(self) -> int:
         return len(self._projections)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._projections
 
     def add(self, key: Hashable, angle_deg: float, line_integrals: Array) -> None:
         """Take the projection `line_integrals` (Z, X) at an angle, in place of an earlier one with the same key.
@@ -168,7 +166,7 @@ class IncrementalBackProjection:
         if self._volume is None:
             self._volume = _Box((0, 0, 0), (rows, columns, columns), np.float32)
         self._volume.bring_to(target)
-        return np.ascontiguousarray(self._volume.total.transpose(2, 0, 1)) * np.float32(scale)
+        return upright(self._volume.total, scale)
 
     def region(self, z: slice, y: slice, x: slice, keys: Iterable[Hashable] | None = None) -> Array:
         """Return a part of the volume (float32, step 1), from some of the projections if `keys` says which."""
@@ -200,7 +198,41 @@ def filtered_back_projection(line_integrals: Array, angles_deg: Array, filter_na
         raise ProjectionError(
             f"expected projections (K, Z, X) and K angles, got {line_integrals.shape} and {len(angles_deg)}"
         )
-    sums = IncrementalBackProjection(line_integrals.shape[1:], filter_name)
-    for key, (angle, projection) in enumerate(zip(angles_deg, line_integrals, strict=True)):
-        sums.add(key, float(angle), projection)
-    return sums.volume()
+    check_shape(line_integrals.shape[1], line_integrals.shape[2], MAX_VOXELS)
+    if not (np.isfinite(line_integrals).all() and np.isfinite(angles_deg).all()):
+        raise ProjectionError("projections and angles must be finite: there is NaN or infinity")
+    return upright(*volume_columns(line_integrals, angles_deg, filter_name))
+
+
+def volume_columns(line_integrals: Array, angles_deg: Array, filter_name: FilterName) -> tuple[Array, float]:
+    """Return the volume (Y, X, Z) float32 of `line_integrals` (K, Z, X), z fastest, and the factor that it lacks."""
+    rows, columns = line_integrals.shape[1:]
+    angles = np.asarray(angles_deg, dtype=np.float64)
+    order = np.argsort(angles, kind="stable")
+    weights = angular_weights(angles)
+    filtered = filter_rows(line_integrals[order], filter_name, workers=numba.get_num_threads())
+    total = np.zeros((columns, columns, rows), np.float32)
+    back_project(total, columns_first(filtered), angles[order], weights[order], (0, 0, 0))
+    return total, total_to_pi(weights)
+
+
+def columns_first(projections: Array) -> Array:
+    """Return projections (K, Z, X) as (K, X, Z), z fastest."""
+    return np.ascontiguousarray(projections.transpose(0, 2, 1), dtype=np.float32)
+
+
+def check_shape(rows: int, columns: int, max_voxels: int) -> None:
+    """Refuse projections that make no volume, or too large a one.
+
+    Raises
+    ------
+    ProjectionError, VolumeTooLargeError
+        Saying what is allowed.
+    """
+    if rows < 1 or columns < 2:
+        raise ProjectionError(f"projections must have at least 1 x 2 pixels, got {rows} x {columns}")
+    if rows * columns * columns > max_voxels:
+        raise VolumeTooLargeError(
+            f"a volume of {rows} x {columns} x {columns} voxels is over the bound of {max_voxels}: "
+            "set width_px and height_px, or bin the projections"
+        )

@@ -9,7 +9,7 @@ import scipy.fft
 
 from streamptycho.messages import Array
 
-FilterName = Literal["hamming", "ram-lak"]
+FilterName = Literal["hamming", "ram-lak", "shepp-logan", "hann"]
 FILTERS: tuple[FilterName, ...] = FilterName.__args__  # type: ignore[attr-defined]
 
 
@@ -40,15 +40,21 @@ def frequency_response(size: int, name: FilterName) -> Array:
     odd = distance % 2 == 1
     kernel[odd] = -1.0 / (np.pi * distance[odd]) ** 2
     response = scipy.fft.rfft(kernel).real
+    frequency = scipy.fft.rfftfreq(size)
     if name == "hamming":
-        response = response * (0.54 + 0.46 * np.cos(2.0 * np.pi * scipy.fft.rfftfreq(size)))
+        response = response * (0.54 + 0.46 * np.cos(2.0 * np.pi * frequency))
+    elif name == "hann":
+        response = response * (0.5 + 0.5 * np.cos(2.0 * np.pi * frequency))
+    elif name == "shepp-logan":
+        response = response * np.sinc(frequency)
     return np.asarray(response)
 
 
-def filter_rows(line_integrals: Array, name: FilterName) -> Array:
+def filter_rows(line_integrals: Array, name: FilterName, *, workers: int = 1) -> Array:
     """Return the filtered rows (..., X) float32 of `line_integrals` (..., X), zero-padded against wrap-around."""
     width = line_integrals.shape[-1]
     padded = scipy.fft.next_fast_len(2 * width, real=True)
-    spectrum = scipy.fft.rfft(np.asarray(line_integrals, dtype=np.float32), n=padded, axis=-1)
+    spectrum = scipy.fft.rfft(np.asarray(line_integrals, dtype=np.float32), n=padded, axis=-1, workers=workers)
     spectrum *= frequency_response(padded, name).astype(np.float32)
-    return np.ascontiguousarray(scipy.fft.irfft(spectrum, n=padded, axis=-1)[..., :width], dtype=np.float32)
+    filtered = scipy.fft.irfft(spectrum, n=padded, axis=-1, workers=workers)
+    return np.ascontiguousarray(filtered[..., :width], dtype=np.float32)

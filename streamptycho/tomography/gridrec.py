@@ -13,7 +13,12 @@ from streamptycho.messages import Array
 from streamptycho.tomography.backprojection import filtered_back_projection
 from streamptycho.tomography.filtering import FilterName
 
-TOMOPY_FILTERS: dict[FilterName, str] = {"hamming": "hamming", "ram-lak": "ramlak"}
+TOMOPY_FILTERS: dict[FilterName, str] = {
+    "hamming": "hamming",
+    "ram-lak": "ramlak",
+    "shepp-logan": "shepp",
+    "hann": "hann",
+}
 
 
 class TomopyMissingError(RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from streamptycho.resolution import fourier_correlation, resolution_m
+from streamptycho.resolution import CorrelationCurve, fourier_correlation
 from streamptycho.tomography.backprojection import IncrementalBackProjection
 
 MIN_PROJECTIONS = 8
@@ -13,12 +13,10 @@ MAX_EDGE_PX = 192
 FLAT_FRACTION = 0.7
 
 
-def half_volume_resolution_m(
-    sums: IncrementalBackProjection, by_angle: Sequence[Hashable], voxel_m: float
-) -> float | None:
-    """Return the half-period 1/2-bit resolution of the middle of a volume, from every other projection `by_angle`.
+def half_volume_correlation(sums: IncrementalBackProjection, by_angle: Sequence[Hashable]) -> CorrelationCurve | None:
+    """Return the Fourier shell correlation of the middle of a volume, from every other projection `by_angle`.
 
-    None with fewer than eight projections, or where the halves agree nowhere.
+    None with fewer than eight projections.
 
     References
     ----------
@@ -29,7 +27,7 @@ def half_volume_resolution_m(
         return None
     z, side = _middle(rows), _middle(columns)
     first, second = (sums.region(z, side, side, by_angle[start::2]) for start in (0, 1))
-    return resolution_m(fourier_correlation(first, second, flat=FLAT_FRACTION), voxel_m)
+    return fourier_correlation(first, second, flat=FLAT_FRACTION)
 
 
 def _middle(size: int) -> slice:

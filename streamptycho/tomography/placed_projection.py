@@ -16,6 +16,9 @@ from streamptycho.tomography.phase import ProjectionPhase
 VALID_ROW = 0.5
 REALIGN_ROUNDS = 3
 SETTLED_PX = 0.02
+MAX_CORRECTED = 0.4
+MIN_CORRECTED_PX = 9
+DARKEST = 1e-3
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +27,10 @@ class PlacedProjection:
 
     `phase_rad` (H, W) and `magnitude_change` (H, W) float32 are weighted, zero at the edge; `profile` (H,) is the
     mass in each row and `valid` (H,) bool says which rows are wholly in it; `center_px` the column of the centre of
-    mass, None for an empty projection. `shift_px` (down, right) is what alignment adds to the stage position.
+    mass, None for an empty projection. `residues` and `noise_rad` are those of the phase, `absorbed` is the sum of
+    -ln |transmission|^2 over the sample, `fluence_per_m2` the photons that lit it. `shift_px` (down, right) is what
+    alignment adds to the stage position, `corrected_px` counts the pixels whose phase it moved by whole turns; one that
+    is not `trusted` disagrees with all others.
     """
 
     angle_deg: float
@@ -32,10 +38,17 @@ class PlacedProjection:
     extent: Extent
     phase_rad: Array
     magnitude_change: Array
+    weight: Array
     profile: Array
     valid: Array
     center_px: float | None
+    residues: int
+    noise_rad: float
+    absorbed: float
     shift_px: tuple[float, float] = (0.0, 0.0)
+    trusted: bool = True
+    corrected_px: int = 0
+    fluence_per_m2: float | None = None
 
     @classmethod
     def of(cls, phase: ProjectionPhase, angle_deg: float, origin_xy_m: Array, pixel_m: float) -> PlacedProjection:
@@ -55,9 +68,13 @@ class PlacedProjection:
             ),
             phase_rad=phase.phase_rad[rows, columns] * weight,
             magnitude_change=(phase.magnitude[rows, columns] - 1.0) * weight,
+            weight=weight,
             profile=mass.sum(axis=1),
             valid=covered > VALID_ROW * float(covered.max()),
             center_px=center_of_mass_px(mass),
+            residues=phase.residues,
+            noise_rad=phase.noise_rad,
+            absorbed=float(_absorption(phase.magnitude[rows, columns])[(mass != 0) & (weight > 0)].sum()) * 2.0,
         )
 
     def placed_phase(self, frame: Frame) -> Array:
@@ -67,6 +84,33 @@ class PlacedProjection:
     def placed_magnitude(self, frame: Frame) -> Array:
         """Return the magnitude in the frame (Z, X) float32, one around it."""
         return frame.place(self.magnitude_change, self._position(frame)) + np.float32(1.0)
+
+    def placed_absorption(self, frame: Frame) -> Array:
+        """Return -ln |transmission| in the frame (Z, X) float32, zero around it."""
+        return frame.place(_absorption(1.0 + self.magnitude_change), self._position(frame))
+
+    def turned_like(self, reprojection: Array, frame: Frame) -> int:
+        """Bring the phase within half a turn of a reprojection (Z, X), in radians of mass, by whole turns.
+
+        Only connected regions count, in which the difference is nearly the same; returns how many pixels were changed.
+        None are where most of the projection is off: then it is not the unwrapping that failed.
+        """
+        row, column = self._position(frame)
+        height, width = self.phase_rad.shape
+        grid = np.meshgrid(row + np.arange(height), column + np.arange(width), indexing="ij")
+        expected = scipy.ndimage.map_coordinates(reprojection, grid, order=1, mode="nearest")
+        off = np.where(self.weight >= 1, -self.phase_rad - expected, 0.0)
+        turns = np.rint(off / (2.0 * np.pi))
+        seen = np.count_nonzero(self.weight >= 1)
+        if not turns.any() or np.count_nonzero(turns) > MAX_CORRECTED * seen:
+            return 0
+        labels, _ = scipy.ndimage.label(turns)
+        sizes = np.bincount(labels.ravel())
+        keep = sizes >= MIN_CORRECTED_PX
+        keep[0] = False
+        turns = np.where(keep[labels], turns, 0.0)
+        self.phase_rad = (self.phase_rad + 2.0 * np.pi * turns).astype(np.float32)
+        return int(np.count_nonzero(turns))
 
     def profile_in(self, frame: Frame, shift_rows_px: float) -> tuple[Array, Array]:
         """Return the mass in each row of the frame (Z,), and where it is valid (Z,) bool."""
@@ -89,6 +133,10 @@ class PlacedProjection:
     def _position(self, frame: Frame) -> tuple[float, float]:
         row, column = frame.offset_px(self.origin_xy_m)
         return row + self.shift_px[0], column + self.shift_px[1]
+
+
+def _absorption(magnitude: Array) -> Array:
+    return np.asarray(-np.log(np.maximum(magnitude, DARKEST)), np.float32)
 
 
 def mean_profile(projections: Iterable[PlacedProjection], frame: Frame) -> tuple[Array, Array]:

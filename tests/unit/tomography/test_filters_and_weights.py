@@ -20,6 +20,14 @@ def test_hamming_ends_at_eight_hundredths_of_the_ramp():
     assert ratio[-1] == pytest.approx(0.08)
 
 
+@pytest.mark.parametrize(("name", "last"), [("hann", 0.0), ("shepp-logan", 2 / np.pi)])
+def test_other_filters_end_where_their_window_does(name, last):
+    ratio = frequency_response(256, name) / frequency_response(256, "ram-lak")
+    assert ratio[0] == pytest.approx(1.0)
+    assert ratio[-1] == pytest.approx(last, abs=1e-9)
+    assert (np.diff(ratio) < 0).all()
+
+
 def test_unknown_filter_lists_the_known():
     with pytest.raises(FilterError, match="hamming, ram-lak"):
         frequency_response(8, "parzen")

@@ -4,8 +4,10 @@ import scipy.ndimage
 import tifffile
 from skimage.transform import iradon
 
-from streamptycho.tomography import filtered_back_projection, rotation_axis_px
+from streamptycho.config import TomographyConfig
+from streamptycho.tomography import Aggregator, filtered_back_projection, rotation_axis_px
 from tests.data import shared_data
+from tests.unit.tomography.phantom import object_update
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +40,38 @@ def test_slice_is_as_clean_as_the_reference(measurement):
     assert np.count_nonzero(body) > 200
     assert ours[air].std() < 0.05 * ours[body].mean()
     assert ours[air].std() < 1.1 * reference[air].std()
+
+
+def cleanness(image):
+    """Spread of the air, inside the circle and away from the body, in units of the body."""
+    middle = image.shape[0] // 2
+    y, x = np.mgrid[-middle : image.shape[0] - middle, -middle : image.shape[0] - middle]
+    body = image > 0.5 * np.percentile(image, 99.9)
+    air = (x**2 + y**2 < 70**2) & ~scipy.ndimage.binary_dilation(body, iterations=8)
+    return image[air].std() / image[body].mean()
+
+
+@pytest.mark.parametrize("align", ["mass", "joint"])
+def test_aggregator_finds_the_axis_without_help_and_makes_a_slice_as_clean(measurement, align):
+    stack, angles = measurement
+    result = Aggregator("scan", TomographyConfig(quantity="delta", filter="ram-lak", align=align))
+    for k, (mass, angle) in enumerate(zip(stack, angles, strict=True)):
+        update = object_update(
+            k,
+            angle,
+            shape=mass.shape,
+            object=np.exp(-1j * mass).astype(np.complex64),
+            coverage=np.ones(mass.shape, np.float32),
+            origin_xy_m=np.zeros(2),
+            pixel_m=1e-6,
+        )
+        assert result.add(update) == []
+    update = result.update(final=True)
+    assert update.projections_used == 91
+    assert update.figures["rotation_axis_x_m"] / 1e-6 == pytest.approx(86.0, abs=0.5)
+    assert update.figures["jitter_across_px"] < 0.1
+    ours = result.volume()
+    down = 67 - (result.projection_stack().center_xy_m[1] / 1e-6 - ours.shape[0] // 2)
+    rows = scipy.ndimage.shift(stack[:, 67:68], (0, 0, 80 - 86.0), order=3, mode="nearest")
+    reference = iradon(rows[:, 0].T, -angles, filter_name="ramp")
+    assert cleanness(ours[round(down)]) < 1.05 * cleanness(reference)

@@ -1,0 +1,196 @@
+"""Alignment of projections on the reprojections of their own volume.
+
+References
+----------
+D. Guersoy et al., Scientific Reports 7, 11818 (2017). doi:10.1038/s41598-017-12141-9
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+
+from streamptycho.messages import Array
+from streamptycho.tomography.back_projector import project
+from streamptycho.tomography.backprojection import ProjectionError, volume_columns
+
+MAX_STEP_PX = 2.0
+SETTLED_PX = 0.01
+MAX_ROUNDS = 20
+MAX_VOXELS = 24_000_000
+BORDER_PX = 2
+UNTRUSTED_MISFIT = 3.5
+UNTRUSTED_SPREADS = 8.0
+DIVERGING = 1.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refined:
+    """What a round of refinement came to.
+
+    `moves_px` (K, 2) float64 (down, right) is what to add to the shifts, `misfit_rad` (K,) float64 the root mean square
+    difference of each projection from its reprojection, `trusted` (K,) bool where that is not far above all others':
+    only those make the volume. `reprojections` (K, Z, X) float32 are mass (phase, positive)
+    in the pixels of the frame that were given, `moved_px` how far the last round went, `settled` whether that was next
+    to nothing.
+    """
+
+    moves_px: Array
+    misfit_rad: Array
+    trusted: Array
+    reprojections: Array
+    moved_px: float
+    settled: bool
+
+
+class Refinement:
+    """Joint reconstruction and reprojection, one round at a time.
+
+    A round reconstructs the volume without its negative part, projects it, and moves every projection by the least
+    squares shift between the two. The volume as a whole stays where it is: the mean of the vertical moves, and the
+    part of the horizontal ones that turns like a fixed point of the volume, are taken out. What remains includes the
+    error of the rotation axis.
+
+    Parameters
+    ----------
+    mass_rad
+        (K, Z, X) float32, phase shifts by matter, positive, at their present places; zero outside the sample.
+    angles_deg
+        (K,).
+
+    Raises
+    ------
+    ProjectionError
+        If the shapes do not fit or a value is not finite.
+    """
+
+    def __init__(self, mass_rad: Array, angles_deg: Array) -> None:
+        if mass_rad.ndim != 3 or len(mass_rad) != len(angles_deg) or not np.isfinite(mass_rad).all():
+            raise ProjectionError(
+                f"refinement needs finite projections (K, Z, X) and K angles, got {mass_rad.shape} "
+                f"and {len(angles_deg)}"
+            )
+        self._bin = _binning(mass_rad.shape)
+        self._whole_shape = mass_rad.shape
+        binned = _binned(np.asarray(mass_rad, np.float32), self._bin)
+        self._shape = binned.shape
+        self._padded = tuple(scipy.fft.next_fast_len(n + 8, real=True) for n in binned.shape[1:])
+        self._spectra = scipy.fft.rfft2(binned, s=self._padded)
+        self._angles = np.asarray(angles_deg, np.float64)
+        self._moves: Array = np.zeros((len(binned), 2))
+        self._trusted: Array = np.ones(len(binned), bool)
+        self._best: tuple[float, Array] = np.inf, self._moves
+        self._last = False
+        self.rounds = 0
+
+    def step(self) -> Refined:
+        """Do one round."""
+        here = self._moved()
+        volume, scale = volume_columns(here[self._trusted], self._angles[self._trusted], "hamming")
+        np.maximum(volume, 0, out=volume)
+        volume *= np.float32(scale)
+        again = np.ascontiguousarray(project(volume, self._angles).transpose(0, 2, 1))
+        found, misfit = _least_squares_moves(here, again)
+        typical = float(np.median(misfit))
+        spread = 1.4826 * float(np.median(np.abs(misfit - typical)))
+        self._trusted = misfit <= max(UNTRUSTED_MISFIT * typical, typical + UNTRUSTED_SPREADS * spread) + 1e-9
+        diverging = typical > DIVERGING * self._best[0]
+        if typical < self._best[0]:
+            self._best = typical, self._moves
+        found = self._without_translation(found)
+        self._moves = self._best[1] if diverging else self._moves + found
+        self.rounds += 1
+        moved = float(np.sqrt((found[self._trusted] ** 2).sum(axis=1).mean())) * self._bin
+        return Refined(
+            moves_px=self._moves * self._bin,
+            misfit_rad=misfit,
+            trusted=self._trusted,
+            reprojections=_unbinned(again, self._bin, self._whole_shape),
+            moved_px=moved,
+            settled=moved < SETTLED_PX or self.rounds >= MAX_ROUNDS or self._last or diverging,
+        )
+
+    def cut_short(self) -> None:
+        """Let the round that is being done be the last; may be called from another thread."""
+        self._last = True
+
+    def run(self) -> Refined:
+        """Do rounds until nothing moves any more, or until there were many."""
+        while True:
+            result = self.step()
+            if result.settled:
+                return result
+
+    def _moved(self) -> Array:
+        rows, columns = self._padded
+        v = scipy.fft.fftfreq(rows).astype(np.float32)[None, :, None]
+        u = scipy.fft.rfftfreq(columns).astype(np.float32)[None, None, :]
+        down, right = (self._moves[:, axis].astype(np.float32)[:, None, None] for axis in (0, 1))
+        phase = np.exp(np.complex64(-2j * np.pi) * (v * down)) * np.exp(np.complex64(-2j * np.pi) * (u * right))
+        moved = scipy.fft.irfft2(self._spectra * phase, s=self._padded)
+        return np.ascontiguousarray(moved[:, : self._shape[1], : self._shape[2]], np.float32)
+
+    def _without_translation(self, moves: Array) -> Array:
+        theta = np.radians(self._angles)
+        turning = np.stack([np.cos(theta), np.sin(theta)], axis=1)
+        system = np.column_stack([turning, np.ones_like(theta)])
+        use = self._trusted
+        if np.linalg.cond(system[use]) < 1e3:
+            fitted = np.linalg.lstsq(system[use], moves[use, 1], rcond=None)[0]
+            right = moves[:, 1] - turning @ fitted[:2]
+        else:
+            right = moves[:, 1] - moves[use, 1].mean()
+        return np.column_stack([moves[:, 0] - moves[use, 0].mean(), right])
+
+
+def _least_squares_moves(here: Array, again: Array) -> tuple[Array, Array]:
+    inner = np.s_[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]
+    down, right = np.gradient(again, axis=(1, 2))
+
+    def total(a: Array, b: Array) -> Array:
+        return np.asarray(np.einsum("kzx,kzx->k", a, b, dtype=np.float64))
+
+    # A volume of few or limited angles has another contrast than its projections.
+    contrast = np.clip(total(here, again) / np.maximum(total(again, again), 1e-30), 0.2, 5.0)
+    scale = contrast.astype(np.float32)[:, None, None]
+    down, right, rest = scale * down[inner], scale * right[inner], (here - scale * again)[inner]
+    # Whole turns are errors of unwrapping: they are not to move a projection, nor to make it a stranger.
+    rest = rest - np.float32(2 * np.pi) * np.rint(rest / np.float32(2 * np.pi))
+    dd, rr, dr = total(down, down), total(right, right), total(down, right)
+    ds, rs = total(down, rest), total(right, rest)
+    determinant = dd * rr - dr**2
+    enough = determinant > 1e-6 * np.maximum(dd * rr, 1e-30)
+    safe = np.where(enough, determinant, 1.0)
+    moves = np.stack([rr * ds - dr * rs, dd * rs - dr * ds], axis=1) / safe[:, None]
+    moves[~enough] = 0.0
+    return np.clip(moves, -MAX_STEP_PX, MAX_STEP_PX), np.sqrt(total(rest, rest) / rest[0].size)
+
+
+def _binning(shape: tuple[int, ...]) -> int:
+    binning = 1
+    while shape[1] * shape[2] ** 2 / binning**3 > MAX_VOXELS:
+        binning += 1
+    return binning
+
+
+def _binned(stack: Array, binning: int) -> Array:
+    """Return block means about the axis, so that pixel n // 2 stays on pixel n' // 2 to half of the binning."""
+    if binning == 1:
+        return stack
+    for axis in (1, 2):
+        cut = stack.shape[axis] // binning
+        stack = np.take(stack, np.arange(cut * binning), axis=axis)
+        shape = (*stack.shape[:axis], cut, binning, *stack.shape[axis + 1 :])
+        stack = stack.reshape(shape).mean(axis=axis + 1)
+    return np.asarray(stack, np.float32)
+
+
+def _unbinned(stack: Array, binning: int, shape: tuple[int, ...]) -> Array:
+    if binning == 1:
+        return stack
+    wide = stack.repeat(binning, axis=1).repeat(binning, axis=2)
+    missing = [(0, n - m) for n, m in zip(shape, wide.shape, strict=True)]
+    return np.asarray(np.pad(wide, missing, mode="edge"))
