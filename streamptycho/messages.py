@@ -7,6 +7,7 @@ of the object array, y along its rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, StrEnum
 from typing import Any, Literal
@@ -17,6 +18,13 @@ import numpy.typing as npt
 from streamptycho.geometry import Geometry
 
 Array = npt.NDArray[Any]
+RecordSource = Literal["detector", "positions", "recorder"]
+RecordKind = Literal["data", "connected", "disconnected", "configuration", "end"]
+
+RECORD_SOURCES: tuple[RecordSource, ...] = ("detector", "positions", "recorder")
+RECORD_KINDS: tuple[RecordKind, ...] = ("data", "connected", "disconnected", "configuration", "end")
+
+LATENCY_BOUNDS_S = tuple(m * 10.0**e for e in range(-3, 3) for m in (1, 2, 5))
 
 
 class Quality(IntEnum):
@@ -77,11 +85,84 @@ class RawRecord(Message):
     "configuration" for the YAML text under which the recording was made, "end" when nothing follows.
     """
 
-    source: Literal["detector", "positions", "recorder"]
-    kind: Literal["data", "connected", "disconnected", "configuration", "end"]
+    source: RecordSource
+    kind: RecordKind
     sequence: int
     received_ns: int
     parts: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RawBlock(Message):
+    """Many records at once, the bytes of all in one buffer.
+
+    Record k has its number in `RECORD_SOURCES` and `RECORD_KINDS` in `source` and `kind` (R,) uint8, `sequence` and
+    `received_ns` (R,) int64. Its parts are those from `first_part[k]` to `first_part[k + 1]`, (R + 1,) int64, and part
+    p is `data[spans[p, 0]:spans[p, 1]]`, (P, 2) int64 and (B,) uint8; other bytes of `data` mean nothing.
+
+    Raises
+    ------
+    ValueError
+        If a part lies outside `data`, or the arrays do not fit each other.
+    """
+
+    source: Array
+    kind: Array
+    sequence: Array
+    received_ns: Array
+    first_part: Array
+    spans: Array
+    data: Array
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        records, spans, first = len(self.source), self.spans, self.first_part
+        columns = (self.source, self.kind, self.sequence, self.received_ns)
+        if any(column.shape != (records,) for column in columns) or first.shape != (records + 1,):
+            raise ValueError("the columns of a block of records differ in length")
+        if spans.ndim != 2 or spans.shape[1] != 2 or self.data.ndim != 1 or self.data.dtype != np.uint8:
+            raise ValueError("a block of records needs spans (P, 2) and data (B,) uint8")
+        if any(column.dtype != np.int64 for column in (spans, first, self.sequence, self.received_ns)):
+            raise ValueError("the columns of a block of records are int64")
+        if first[0] != 0 or first[-1] != len(spans) or (first[1:] < first[:-1]).any():
+            raise ValueError("the records of a block do not share out its parts")
+        if len(spans) and (spans.min() < 0 or spans.max() > len(self.data) or (spans[:, 1] < spans[:, 0]).any()):
+            raise ValueError("a part of a block of records lies outside its data")
+        if records and (self.source.max() >= len(RECORD_SOURCES) or self.kind.max() >= len(RECORD_KINDS)):
+            raise ValueError("a block has records of an unknown source or kind")
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def some(self, begin: int, end: int) -> RawBlock:
+        """Return the records from `begin` to `end`, with only their part of the data."""
+        first = self.first_part[begin : end + 1]
+        spans = self.spans[first[0] : first[-1]]
+        lowest, highest = (int(spans.min()), int(spans.max())) if len(spans) else (0, 0)
+        return RawBlock(
+            source=self.source[begin:end],
+            kind=self.kind[begin:end],
+            sequence=self.sequence[begin:end],
+            received_ns=self.received_ns[begin:end],
+            first_part=first - first[0],
+            spans=spans - lowest,
+            data=self.data[lowest:highest],
+        )
+
+    def records(self) -> Iterator[RawRecord]:
+        """Yield all records one by one."""
+        return map(self.record, range(len(self)))
+
+    def record(self, k: int) -> RawRecord:
+        """Return record `k` by itself."""
+        spans = self.spans[self.first_part[k] : self.first_part[k + 1]].tolist()
+        return RawRecord(
+            source=RECORD_SOURCES[self.source[k]],
+            kind=RECORD_KINDS[self.kind[k]],
+            sequence=int(self.sequence[k]),
+            received_ns=int(self.received_ns[k]),
+            parts=tuple(self.data[begin:end].tobytes() for begin, end in spans),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,6 +201,7 @@ class FrameBlock(Message):
     `index` (N,) int64 counts from 0 within the series. Exposure times (N,) float64 count from the series' epoch.
     `counts` (N, H, W) keeps the detector's unsigned dtype, cropped and binned; zero frequency near
     [H // 2, W // 2]; the largest value of the dtype marks a pixel that was not measured (masked or saturated).
+    `received_ns` (N,) int64 is the Unix time at which each came, None where all came at once.
     """
 
     series: str
@@ -127,6 +209,7 @@ class FrameBlock(Message):
     exposure_start_s: Array
     exposure_stop_s: Array
     counts: Array
+    received_ns: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -191,6 +274,7 @@ class DiffractionBatch(Message):
 
     `index` (N,) int64 is the frame's number within its projection, `counts` (N, H, W) as in FrameBlock,
     `xy_m` (N, 2) float64 the beam position at the exposure, always finite, `quality` (N,) uint8 of `Quality`.
+    `received_ns` (N,) int64 is the Unix time at which each frame came, `paired_ns` that at which the batch was made.
     """
 
     scan_id: str
@@ -199,6 +283,8 @@ class DiffractionBatch(Message):
     counts: Array
     xy_m: Array
     quality: Array
+    received_ns: Array | None = None
+    paired_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -234,7 +320,8 @@ class ObjectUpdate(Message):
     summed probe intensity that lit each object pixel. A frame at (x, y) is centred (pixel [n // 2, n // 2] of the
     probe) on object pixel ((y - origin_y) / pixel_m, (x - origin_x) / pixel_m), `origin_xy_m` (2,) float64.
     `xy_m` (N, 2) are the (corrected) positions of the frames `index` (N,). `errors` (S,) float32 is the normalised
-    amplitude error sum((|F| - sqrt(I))**2) / sum(I) after each sweep.
+    amplitude error sum((|F| - sqrt(I))**2) / sum(I) after each sweep, `noise_floor` what photon noise alone leaves.
+    `correction_rms_m` is how far frames lie from where they were measured, None when positions are taken as measured.
     """
 
     scan_id: str
@@ -251,9 +338,17 @@ class ObjectUpdate(Message):
     errors: Array
     sweeps: float
     resolution_m: float | None = None
+    noise_floor: float | None = None
+    correction_rms_m: float | None = None
     last_frame_ns: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     final: bool = False
+
+    @property
+    def mode_power(self) -> list[float]:
+        """Share of the probe's power that each mode has, strongest first."""
+        power = (np.abs(self.probe) ** 2).sum(axis=(1, 2), dtype=np.float64)
+        return [float(share) for share in power / max(float(power.sum()), 1e-300)]
 
     @property
     def error(self) -> float | None:
@@ -266,7 +361,8 @@ class VolumeUpdate(Message):
     """The tomogram so far.
 
     `slice_z` (Y, X), `slice_y` (Z, X), `slice_x` (Z, Y) float32 are the central orthoslices, z along the rotation
-    axis. `quantity` is "delta" or "electron_density_per_A3".
+    axis. `quantity` is "delta", "beta", "electron_density_per_A3" or "mass_density_g_per_cm3". `figures` tell how good
+    it is, with units in their names: noise of the air, resolutions, motion of the sample, dose.
     """
 
     scan_id: str
@@ -277,6 +373,7 @@ class VolumeUpdate(Message):
     quantity: str
     projections_used: int
     resolution_m: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
     final: bool = False
 
 
@@ -301,7 +398,11 @@ class PathPreview(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServiceStatus(Message):
-    """What a service says of itself. `dropped` and `anomalies` are totals since its start, by reason."""
+    """What a service says of itself. `dropped` and `anomalies` are totals since its start, by reason.
+
+    `latencies` holds one histogram per way through the pipeline: how many frames took at most each of
+    `LATENCY_BOUNDS_S` and more than the one before, then how many took longer. `latency_sums_s` adds up their times.
+    """
 
     service: str
     state: Literal["starting", "waiting", "running", "finishing", "finished", "failed"]
@@ -312,3 +413,5 @@ class ServiceStatus(Message):
     rates: dict[str, float] = field(default_factory=dict)
     queue: int = 0
     lag_s: float = 0.0
+    latencies: dict[str, list[int]] = field(default_factory=dict)
+    latency_sums_s: dict[str, float] = field(default_factory=dict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from streamptycho.config import DetectorConfig
-from streamptycho.messages import Anomaly, FrameBlock, SeriesEnd, SeriesStart
+from streamptycho.messages import Anomaly, Array, FrameBlock, SeriesEnd, SeriesStart
 from streamptycho.registry import Registry
 
 if TYPE_CHECKING:
+    from streamptycho.detectors.encode_open import OpenEncoder
     from streamptycho.detectors.encode_stream1 import Stream1Encoder
     from streamptycho.detectors.encode_stream2 import Stream2Encoder
 
@@ -29,6 +30,14 @@ class FrameDecoder(Protocol):
         """Yield what was held back, at the end of the input."""
 
 
+@runtime_checkable
+class BlockDecoder(Protocol):
+    """A `FrameDecoder` that takes many messages at once."""
+
+    def feed_block(self, data: Array, spans: Array, received_ns: Array) -> Iterator[DetectorMessage]:
+        """Take messages `data[begin:end]` of one part each, for the rows of `spans` (N, 2), as `feed` would in turn."""
+
+
 def _stream1() -> Callable[[DetectorConfig], FrameDecoder]:
     from streamptycho.detectors.dectris_stream1 import Stream1Decoder
 
@@ -41,8 +50,14 @@ def _stream2() -> Callable[[DetectorConfig], FrameDecoder]:
     return Stream2Decoder
 
 
+def _open() -> Callable[[DetectorConfig], FrameDecoder]:
+    from streamptycho.detectors.open_protocol import OpenDecoder
+
+    return OpenDecoder
+
+
 DECODERS: Registry[Callable[[DetectorConfig], FrameDecoder]] = Registry(
-    "detectors", {"dectris_stream1": _stream1, "dectris_stream2": _stream2}
+    "detectors", {"dectris_stream1": _stream1, "dectris_stream2": _stream2, "open": _open}
 )
 
 
@@ -69,12 +84,18 @@ def _encoder2() -> type[Stream2Encoder]:
     return Stream2Encoder
 
 
-ENCODERS: Registry[type[Stream1Encoder] | type[Stream2Encoder]] = Registry(
-    "detector_encoders", {"dectris_stream1": _encoder1, "dectris_stream2": _encoder2}
+def _encoder_open() -> type[OpenEncoder]:
+    from streamptycho.detectors.encode_open import OpenEncoder
+
+    return OpenEncoder
+
+
+ENCODERS: Registry[type[Stream1Encoder] | type[Stream2Encoder] | type[OpenEncoder]] = Registry(
+    "detector_encoders", {"dectris_stream1": _encoder1, "dectris_stream2": _encoder2, "open": _encoder_open}
 )
 
 
-def encoder(protocol: str, **settings: Any) -> Stream1Encoder | Stream2Encoder:
+def encoder(protocol: str, **settings: Any) -> Stream1Encoder | Stream2Encoder | OpenEncoder:
     """Return the encoder of a protocol that streamptycho can send. The settings are those of its class.
 
     Raises

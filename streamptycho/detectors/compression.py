@@ -17,6 +17,7 @@ import lz4.block
 import numpy as np
 
 from streamptycho.detectors import kernels
+from streamptycho.detectors.lz4_kernel import SLACK_BYTES, decode_lz4_at
 from streamptycho.messages import Array
 
 Encoding = Literal["raw", "lz4_block", "lz4", "bslz4"]
@@ -38,7 +39,11 @@ class TruncatedPayloadError(CompressionError):
 
 
 def decompress(
-    payload: Buffer, encoding: Encoding, dtype: np.dtype[Any], shape: tuple[int, int], rows: slice | None = None
+    payload: Buffer,
+    encoding: Encoding,
+    dtype: np.dtype[Any],
+    shape: tuple[int, int],
+    rows: slice | None = None,
 ) -> Array:
     """Return a frame, or some of its rows, from a payload. Only the blocks that hold these rows are decoded.
 
@@ -77,7 +82,7 @@ def decompress(
     elif encoding in ("lz4", "bslz4"):
         if size not in _NATIVE:
             raise CompressionError(f"elements must have 1, 2 or 4 bytes, got {size}")
-        data = _framed(source, encoding == "bslz4", dtype, total, first, last)
+        data = _framed(source, encoding == "bslz4", dtype, shape, slice(start, max(stop, start)))
     else:
         raise CompressionError(f"encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}")
     return data.view(dtype).astype(dtype.newbyteorder("="), copy=False).reshape(-1, width)
@@ -92,17 +97,21 @@ def _raw(source: Array, total: int) -> Array:
 
 
 def _bare(source: Array, total: int, last: int) -> Array:
-    data = np.empty(last, np.uint8)
-    if not kernels.decode_lz4_block(source, 0, source.size, data, last, last == total):
+    data = np.empty(last + SLACK_BYTES, np.uint8)[:last]
+    if last == total:
+        decoded = decode_lz4_at(source.ctypes.data, source.size, data.ctypes.data, last)
+    else:
+        decoded = kernels.decode_lz4_block(source, 0, source.size, data, last, False)
+    if not decoded:
         raise CompressionError(f"LZ4 block of {source.size} bytes does not decode to {total} bytes")
     return data
 
 
-def _framed(source: Array, shuffled: bool, dtype: np.dtype[Any], total: int, first: int, last: int) -> Array:
-    """Return elements `first` to `last` of `total`, as native unsigned integers with the bytes as they came."""
+def _framed(source: Array, shuffled: bool, dtype: np.dtype[Any], shape: tuple[int, int], rows: slice) -> Array:
+    """Return some rows, as native unsigned integers with the bytes as they came."""
     if source.size < FRAME_HEADER.size:
         raise TruncatedPayloadError(f"payload has {source.size} bytes, its header alone {FRAME_HEADER.size}")
-    size = dtype.itemsize
+    size, total, width = dtype.itemsize, shape[0] * shape[1], shape[1]
     declared, block_bytes = FRAME_HEADER.unpack_from(source.data)
     if (declared, block_bytes) == (0, 0):
         # Some senders leave the header empty, as common readers step over it: the message gives the size anyway.
@@ -111,12 +120,15 @@ def _framed(source: Array, shuffled: bool, dtype: np.dtype[Any], total: int, fir
         raise CompressionError(f"payload declares {declared} bytes, the frame needs {total * size}")
     if block_bytes == 0 or (shuffled and block_bytes % (8 * size)):
         raise CompressionError(f"payload declares blocks of {block_bytes} bytes for elements of {size}")
-    data = np.empty(last - first, _NATIVE[size])
-    begin = FRAME_HEADER.size
+    data = np.empty((rows.stop - rows.start, width), _NATIVE[size])
+    if not data.size:
+        return data
+    begin, end = FRAME_HEADER.size, source.size
     if shuffled:
-        status = kernels.decode_bslz4(source, begin, total, block_bytes // size, first, data)
+        status = kernels.decode_bslz4(source, begin, end, total, block_bytes // size, rows.start, (0, width), data)
     else:
-        status = kernels.decode_lz4(source, begin, total * size, block_bytes, first * size, data.view(np.uint8))
+        flat = data.reshape(-1).view(np.uint8)
+        status = kernels.decode_lz4(source, begin, end, total * size, block_bytes, rows.start * width * size, flat)
     if status == kernels.FRAME_TRUNCATED:
         raise TruncatedPayloadError(f"payload of {source.size} bytes ends before its {declared} decoded bytes do")
     if status != kernels.FRAME_OK:

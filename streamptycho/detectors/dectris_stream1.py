@@ -20,6 +20,7 @@ from streamptycho.detectors.stream1_parts import Settings, encoding_of, header_f
 from streamptycho.messages import Anomaly, Reason
 
 _TOP = ("dheader-", "dimage-", "dseries_end-")
+_OF_IMAGES = ("dimage_d-", "dconfig-")
 
 
 class _Expect(Enum):
@@ -82,7 +83,7 @@ class Stream1Decoder:
     def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
         """Take one message of one or more parts. Parts that do not fit become an `Anomaly`."""
         yield from self._pay()
-        if self._expect is _Expect.RESYNC and not self._split:
+        if self._expect is _Expect.RESYNC and (len(parts) > 1 or not self._split):
             self._expect = _Expect.TOP
         self._split = len(parts) == 1
         begun_here = False
@@ -93,11 +94,13 @@ class Stream1Decoder:
                 yield from self._interrupt(received_ns)
                 yield from self._top(htype, content)
                 begun_here = begun_here or self._header is not None
-            elif self._header is not None:
+            elif self._header is not None and not htype.startswith(_OF_IMAGES):
                 self._header_part(self._header, part, content, htype)
             elif self._parts is not None:
                 yield from self._image_part(self._parts, part, content, htype, received_ns)
             else:
+                if self._header is not None:
+                    yield from self._interrupt(received_ns)
                 yield from self._loose_part(position, len(parts), htype)
         if begun_here and self._header is not None and (len(parts) > 1 or self._header.detail == "none"):
             yield from self._interrupt(received_ns)

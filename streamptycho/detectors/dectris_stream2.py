@@ -7,7 +7,7 @@ DECTRIS, Stream V2: https://github.com/dectris/documentation/tree/main/stream_v2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,10 +27,12 @@ from streamptycho.detectors.fields import (
     positive,
     square_pixel,
 )
+from streamptycho.detectors.image_blocks import FrameCutter
+from streamptycho.detectors.image_layout import ImageLayout, learn
 from streamptycho.detectors.labels import labels_from
 from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader
 from streamptycho.detectors.typed_array import TypedArray, TypedArrayError, typed_array
-from streamptycho.messages import Anomaly, Array, Reason
+from streamptycho.messages import Anomaly, Array, FrameBlock, Reason
 
 _SELF_DESCRIBED = 55799
 
@@ -48,6 +50,9 @@ class Stream2Decoder:
         self._armed: datetime | None = None
         self._mask_error = ""
         self._date: tuple[Any, datetime | None] = (None, None)
+        self._cutter = FrameCutter()
+        self._layout: ImageLayout | None = None
+        self._shift_s = 0.0
 
     def connected(self) -> None:
         """Take note of a new connection: nothing to do, as no message has more than one part."""
@@ -55,14 +60,80 @@ class Stream2Decoder:
     def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
         """Take one message. Bytes that are none become an `Anomaly`."""
         for part in parts:
-            try:
-                message = cbor.loads(part)
-            except cbor.CborError as error:
-                yield self._unreadable(error)
-                continue
-            while isinstance(message, Tag) and message.number == _SELF_DESCRIBED:
-                message = message.value
-            yield from self._message(message, received_ns)
+            yield from self._feed(part, received_ns, learn_from=False)
+
+    def feed_block(self, data: Array, spans: Array, received_ns: Array) -> Iterator[DetectorMessage]:
+        """Take messages `data[begin:end]`, one for each row of `spans` (N, 2), as `feed` would one after the other.
+
+        Images that look alike are decoded together, in compiled code.
+        """
+        at = 0
+        while at < len(spans):
+            together = yield from self._feed_alike(data, spans[at:], received_ns[at:])
+            at += together
+            if not together:
+                part = data[spans[at, 0] : spans[at, 1]].data
+                yield from self._feed(part, int(received_ns[at]), learn_from=True)
+                at += 1
+
+    def _feed(self, part: bytes | memoryview, received_ns: int, *, learn_from: bool) -> Iterator[DetectorMessage]:
+        try:
+            message = cbor.loads(part)
+        except cbor.CborError as error:
+            yield self._unreadable(error)
+            return
+        while isinstance(message, Tag) and message.number == _SELF_DESCRIBED:
+            message = message.value
+        yield from self._message(message, received_ns)
+        if learn_from and isinstance(message, dict) and message.get("type") == "image":
+            self._learn(part, message)
+
+    def _learn(self, part: bytes | memoryview, message: Entries) -> None:
+        """Take an image as the pattern of those to come."""
+        self._layout = None
+        if self._key is None or _key(message) != self._key:
+            return
+        try:
+            self._layout = learn(part, message, self._channel_in(message.get("data")))
+        except (TypedArrayError, FrameError):
+            return
+        date = self._series_date(message)
+        self._shift_s = (date - self._armed).total_seconds() if date and self._armed else 0.0
+
+    def _feed_alike(self, data: Array, spans: Array, received_ns: Array) -> Generator[DetectorMessage, None, int]:
+        """Take the first messages as far as they are images like the one learned from; return how many that were."""
+        layout = self._layout
+        cutter = None if layout is None else self._assembler.cutter_for(layout.shape)
+        if layout is None or cutter is None:
+            return 0
+        scanned = layout.scan(data, spans[: self._cutter.frames_at_once(layout, cutter)])
+        if not len(scanned.index):
+            return 0
+        frames = self._cutter.cut(data, scanned, layout, cutter)
+        count = len(frames.counts)
+        if not count:
+            return 0
+        start_s, stop_s = self._times_s(scanned.index[:count], scanned.times_s[:count])
+        yield FrameBlock(
+            series=str(self._assembler.series),
+            index=scanned.index[:count],
+            exposure_start_s=start_s,
+            exposure_stop_s=stop_s,
+            counts=frames.counts,
+            received_ns=received_ns[:count],
+        )
+        for frame in np.flatnonzero(frames.saturated).tolist():
+            yield from self._assembler.saturated(int(frames.saturated[frame]), int(received_ns[frame]))
+        return count
+
+    def _times_s(self, index: Array, times_s: Array) -> tuple[Array, Array]:
+        """Return when exposures began and ended, (N,) each, from real, start and stop times (N, 3)."""
+        real_s, start_s, stop_s = times_s.T
+        nominal_s = index * (positive(self._header.get("frame_time")) or 0.0)
+        exposure_s = np.where(real_s > 0, real_s, positive(self._header.get("count_time")) or 0.0)
+        start_s = np.where(np.isnan(start_s), nominal_s, start_s)
+        stop_s = np.where(np.isnan(stop_s), start_s + exposure_s, stop_s)
+        return start_s + self._shift_s, stop_s + self._shift_s
 
     def flush(self) -> Iterator[DetectorMessage]:
         """Yield what was held back."""
@@ -93,7 +164,7 @@ class Stream2Decoder:
         if key == self._key and key[0] and self._header:
             yield self._assembler.anomaly(Reason.DUPLICATE, "the header of this series came again", "messages")
             return
-        self._key, self._header = key, message
+        self._key, self._header, self._layout = key, message, None
         self._armed = _date_time(message.get("arm_date"))
         yield from self._assembler.begin(self._series_header(message), received_ns)
         channels = _channels(message)
@@ -160,14 +231,7 @@ class Stream2Decoder:
         yield from self._assembler.image(image, received_ns)
 
     def _parsed(self, message: Entries, index: int) -> Image:
-        data = message.get("data")
-        if not isinstance(data, dict) or not data:
-            raise TypedArrayError("an image without data")
-        channel = self._config.channel
-        if channel is None:
-            channel = next((c for c in _channels(self._header) if c in data), next(iter(data)))
-        if channel not in data:
-            raise FrameError(Reason.MISSING, _no_channel(channel, list(data)))
+        channel = self._channel_in(message.get("data"))
         nominal = index * (positive(self._header.get("frame_time")) or 0.0)
         start_s = _seconds(message.get("start_time"))
         stop_s = _seconds(message.get("stop_time"))
@@ -176,7 +240,18 @@ class Stream2Decoder:
         stop_s = start_s + exposure_s if stop_s is None else stop_s
         date = self._series_date(message)
         shift_s = (date - self._armed).total_seconds() if date and self._armed else 0.0
-        return _image_of(typed_array(data[channel]), index, start_s + shift_s, stop_s + shift_s)
+        return _image_of(typed_array(message["data"][channel]), index, start_s + shift_s, stop_s + shift_s)
+
+    def _channel_in(self, data: Any) -> str:
+        """Return the channel to read of those in the data of an image."""
+        if not isinstance(data, dict) or not data:
+            raise TypedArrayError("an image without data")
+        channel = self._config.channel
+        if channel is None:
+            channel = next((c for c in _channels(self._header) if c in data), next(iter(data)))
+        if channel not in data:
+            raise FrameError(Reason.MISSING, _no_channel(channel, list(data)))
+        return channel
 
     def _series_date(self, message: Entries) -> datetime | None:
         said = message.get("series_date")

@@ -44,9 +44,11 @@ def check_size(shape: tuple[int, int], max_pixels: int) -> None:
     Raises
     ------
     FrameError
-        If it is empty, or has more than `max_pixels`.
+        If it is empty, or has more than `max_pixels`, or consists of truth values, which Python takes for numbers.
     """
     height, width = shape
+    if isinstance(height, bool) or isinstance(width, bool):
+        raise FrameError(Reason.CORRUPT, f"{height} x {width} is not a number of pixels")
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX and height * width <= max_pixels):
         raise FrameError(Reason.OUT_OF_RANGE, f"{height} x {width} pixels, detector.max_frame_pixels is {max_pixels}")
 

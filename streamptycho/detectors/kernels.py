@@ -16,12 +16,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from streamptycho.detectors.lz4_kernel import SLACK_BYTES, decode_lz4_at
+from streamptycho.native import load_u8, load_u64
+
 FRAME_OK, FRAME_TRUNCATED, FRAME_CORRUPT = 0, 1, 2
 
 _SHORT_COPY = 16
 _MASK_7 = np.uint64(0x00AA00AA00AA00AA)
 _MASK_14 = np.uint64(0x0000CCCC0000CCCC)
 _MASK_28 = np.uint64(0x00000000F0F0F0F0)
+_BIT_MASKS = (np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F))
+_BYTE_MASKS = (np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00000000FFFFFFFF))
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -61,46 +66,78 @@ def shuffle_blocks(data: Any, shuffled: Any, element_bytes: int, block_bytes: in
                         plane[bit * groups + group] = np.uint8((x >> np.uint64(8 * bit)) & np.uint64(0xFF))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _exchange(first: Any, second: Any, shift: Any, mask: Any) -> Any:
+    """Exchange the bits of `first` under `mask << shift` with those of `second` under `mask`."""
+    differing = ((first >> shift) ^ second) & mask
+    return first ^ (differing << shift), second ^ differing
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _transpose_words(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, shift: int, masks: Any) -> Any:
+    """Transpose 8 words of 8 units each; units are bits of each byte (`shift` 1) or bytes (`shift` 8)."""
+    one, two, four = np.uint64(shift), np.uint64(2 * shift), np.uint64(4 * shift)
+    a, b = _exchange(a, b, one, masks[0])
+    c, d = _exchange(c, d, one, masks[0])
+    e, f = _exchange(e, f, one, masks[0])
+    g, h = _exchange(g, h, one, masks[0])
+    a, c = _exchange(a, c, two, masks[1])
+    b, d = _exchange(b, d, two, masks[1])
+    e, g = _exchange(e, g, two, masks[1])
+    f, h = _exchange(f, h, two, masks[1])
+    a, e = _exchange(a, e, four, masks[2])
+    b, f = _exchange(b, f, four, masks[2])
+    c, g = _exchange(c, g, four, masks[2])
+    d, h = _exchange(d, h, four, masks[2])
+    return a, b, c, d, e, f, g, h
+
+
 @njit(cache=True, nogil=True)
-def _unshuffle_block(shuffled: Any, words: Any, data: Any) -> None:
-    """Undo the bit shuffle of one block into the elements `data`; `words` is room for one byte of each of them."""
-    groups = data.size // 8
-    bytes_of_words = words.view(np.uint8)
+def _unshuffle_plane(plane: Any, groups: Any, first: Any, last: Any, words: Any) -> None:
+    """Gather the bytes of groups `first` to `last` from the 8 rows of `groups` bytes at address `plane`."""
+    group = first
+    while last - group >= 8:
+        at = plane + group
+        a, b = load_u64(at), load_u64(at + groups)
+        c, d = load_u64(at + 2 * groups), load_u64(at + 3 * groups)
+        e, f = load_u64(at + 4 * groups), load_u64(at + 5 * groups)
+        g, h = load_u64(at + 6 * groups), load_u64(at + 7 * groups)
+        if (a | b | c | d | e | f | g | h) == np.uint64(0):
+            for i in range(8):
+                words[group + i] = np.uint64(0)
+        else:
+            a, b, c, d, e, f, g, h = _transpose_words(a, b, c, d, e, f, g, h, 1, _BIT_MASKS)
+            a, b, c, d, e, f, g, h = _transpose_words(a, b, c, d, e, f, g, h, 8, _BYTE_MASKS)
+            words[group], words[group + 1], words[group + 2], words[group + 3] = a, b, c, d
+            words[group + 4], words[group + 5], words[group + 6], words[group + 7] = e, f, g, h
+        group += 8
+    while group < last:
+        x = np.uint64(0)
+        for i in range(8):
+            x |= np.uint64(load_u8(plane + i * groups + group)) << np.uint64(8 * i)
+        words[group] = _transpose_bits(x)
+        group += 1
+
+
+@njit(cache=True, nogil=True)
+def _unshuffle_groups(shuffled: Any, groups: Any, first: Any, last: Any, words: Any, data: Any) -> None:
+    """Undo the bit shuffle of groups of 8 elements, `first` to `last` of the `groups` at address `shuffled`.
+
+    `data` are the elements of all groups; `words` is room for one byte of each of them.
+    """
+    begin, end = 8 * first, 8 * last
+    out = data[begin:end]
+    bytes_of_words = words.view(np.uint8)[begin:end]
     for byte in range(data.itemsize):
-        plane = shuffled[byte * 8 * groups : (byte + 1) * 8 * groups]
-        anything = np.uint8(0)
-        for i in range(plane.size):
-            anything |= plane[i]
-        if anything == 0:
-            if byte == 0:
-                data[:] = 0
-            continue
-        row_0, row_1, row_2, row_3 = plane[:groups], plane[groups:], plane[2 * groups :], plane[3 * groups :]
-        row_4, row_5, row_6, row_7 = (
-            plane[4 * groups :],
-            plane[5 * groups :],
-            plane[6 * groups :],
-            plane[7 * groups :],
-        )
-        for group in range(groups):
-            x = (
-                np.uint64(row_0[group])
-                | (np.uint64(row_1[group]) << np.uint64(8))
-                | (np.uint64(row_2[group]) << np.uint64(16))
-                | (np.uint64(row_3[group]) << np.uint64(24))
-                | (np.uint64(row_4[group]) << np.uint64(32))
-                | (np.uint64(row_5[group]) << np.uint64(40))
-                | (np.uint64(row_6[group]) << np.uint64(48))
-                | (np.uint64(row_7[group]) << np.uint64(56))
-            )
-            words[group] = _transpose_bits(x)
+        plane = shuffled + byte * 8 * groups
+        _unshuffle_plane(plane, groups, first, last, words)
         if byte == 0:
-            for i in range(data.size):
-                data[i] = bytes_of_words[i]
+            for i in range(out.size):
+                out[i] = bytes_of_words[i]
         else:
             shift = np.uint32(8 * byte)
-            for i in range(data.size):
-                data[i] |= np.uint32(bytes_of_words[i]) << shift
+            for i in range(out.size):
+                out[i] |= np.uint32(bytes_of_words[i]) << shift
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -186,9 +223,9 @@ def decode_lz4_block(source: Any, begin: Any, end: Any, target: Any, length: Any
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _length_at(source: Any, at: Any) -> Any:
+def _length_at(source: Any, at: Any, end: Any) -> Any:
     """Return the block length (u32, big-endian) at `at`, -1 where the bytes end."""
-    if source.size - at < 4:
+    if end - at < 4:
         return np.int64(-1)
     return (
         (np.int64(source[at]) << 24)
@@ -199,66 +236,89 @@ def _length_at(source: Any, at: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def decode_bslz4(source: Any, begin: int, total: int, block: int, first: int, data: Any) -> int:
-    """Decode elements `first` to `first + data.size` of the `total` that bit-shuffled LZ4 blocks hold.
+def decode_bslz4(
+    source: Any, begin: Any, end: Any, total: Any, block: Any, first_row: Any, columns: Any, rows: Any
+) -> int:
+    """Decode columns `columns[0]` to `columns[1]` of `rows` (R, W), rows of a frame from `first_row` on.
 
-    `source[begin:]` is what follows the frame header; `block` is the number of elements in one block. Blocks before
-    the wanted elements are stepped over, those after them are not looked at.
+    `source[begin:end]` is what follows the frame header of `total` elements; `block` is the number of elements in one
+    block. Blocks before the wanted elements are stepped over, those behind them are not looked at. Other columns are
+    overwritten or not, as is faster.
     """
-    element_bytes = data.itemsize
-    last = first + data.size
+    width, element_bytes = rows.shape[1], rows.itemsize
+    data = rows.reshape(-1)
+    first = first_row * width + columns[0]
+    last = (first_row + rows.shape[0] - 1) * width + columns[1]
+    origin = first_row * width
+    narrow = 2 * (columns[1] - columns[0]) < width
     framed = total - total % 8
-    block = min(block, total)
-    shuffled = np.empty(block * element_bytes, np.uint8)
+    block = min(block, max(total, 8))
+    shuffled = np.empty(block * element_bytes + SLACK_BYTES, np.uint8)
     words = np.empty(block // 8 + 1, np.uint64)
     plain = np.empty(block, data.dtype)
+    address, room = source.ctypes.data, shuffled.ctypes.data
     at: Any = begin
     for position in range(0, framed, block):
         if position >= last:
             return FRAME_OK
         count = min(block, framed - position)
-        packed = _length_at(source, at)
+        packed = _length_at(source, at, end)
         at += 4
-        if packed < 0 or packed > source.size - at:
+        if packed < 0 or packed > end - at:
             return FRAME_TRUNCATED
         if position + count > first:
-            if not decode_lz4_block(source, at, at + packed, shuffled, count * element_bytes, True):
+            if not decode_lz4_at(address + at, packed, room, count * element_bytes):
                 return FRAME_CORRUPT
-            if position >= first and position + count <= last:
-                _unshuffle_block(shuffled, words, data[position - first : position - first + count])
+            if narrow:
+                row = max((position - origin) // width, 0)
+                while row < rows.shape[0]:
+                    left = max(origin + row * width + columns[0], position)
+                    right = min(origin + row * width + columns[1], position + count)
+                    if left >= position + count:
+                        break
+                    if right > left:
+                        _unshuffle_groups(
+                            room, count // 8, (left - position) // 8, (right - position + 7) // 8, words, plain
+                        )
+                        data[left - origin : right - origin] = plain[left - position : right - position]
+                    row += 1
+            elif position >= origin and position + count <= origin + data.size:
+                _unshuffle_groups(room, count // 8, 0, count // 8, words, data[position - origin :][:count])
             else:
-                _unshuffle_block(shuffled, words, plain[:count])
-                for i in range(max(first - position, 0), min(count, last - position)):
-                    data[position + i - first] = plain[i]
+                _unshuffle_groups(room, count // 8, 0, count // 8, words, plain)
+                left, right = max(position, origin), min(position + count, origin + data.size)
+                data[left - origin : right - origin] = plain[left - position : right - position]
         at += packed
     if last > framed:
-        if source.size - at < (last - framed) * element_bytes:
+        left = max(first, framed)
+        if end - at < (last - framed) * element_bytes:
             return FRAME_TRUNCATED
         tail = data.view(np.uint8)
-        for i in range(max(first - framed, 0) * element_bytes, (last - framed) * element_bytes):
-            tail[(framed - first) * element_bytes + i] = source[at + i]
+        for i in range((left - framed) * element_bytes, (last - framed) * element_bytes):
+            tail[(framed - origin) * element_bytes + i] = source[at + i]
     return FRAME_OK
 
 
 @njit(cache=True, nogil=True)
-def decode_lz4(source: Any, begin: int, total: int, block: int, first: int, data: Any) -> int:
+def decode_lz4(source: Any, begin: Any, end: Any, total: Any, block: Any, first: Any, data: Any) -> int:
     """Decode bytes `first` to `first + data.size` of the `total` that LZ4 blocks of `block` bytes hold."""
     last = first + data.size
     block = min(block, total)
-    plain = np.empty(block, np.uint8)
+    plain = np.empty(block + SLACK_BYTES, np.uint8)
+    address, room = source.ctypes.data, plain.ctypes.data
     at: Any = begin
     for position in range(0, total, block):
         if position >= last:
             return FRAME_OK
         count = min(block, total - position)
-        packed = _length_at(source, at)
+        packed = _length_at(source, at, end)
         at += 4
-        if packed < 0 or packed > source.size - at:
+        if packed < 0 or packed > end - at:
             return FRAME_TRUNCATED
         if position + count > first:
             if packed == count:
                 _copy(source, at, plain, 0, count)
-            elif not decode_lz4_block(source, at, at + packed, plain, count, True):
+            elif not decode_lz4_at(address + at, packed, room, count):
                 return FRAME_CORRUPT
             skipped = max(first - position, 0)
             _copy(plain, skipped, data, position + skipped - first, min(count, last - position) - skipped)

@@ -136,6 +136,24 @@ class Cutter:
             self._masked = _padded(masked, square)
         self._as_it_is = masked is None and square == Square(0, 0, shape[1], 1) and shape[0] == shape[1]
 
+    @property
+    def masked(self) -> Array:
+        """Which pixels of the square are masked, (side, side) bool."""
+        return self._masked
+
+    @property
+    def mask_known(self) -> bool:
+        """Whether a mask was given."""
+        return self._mask_known
+
+    def largest_valid(self, dtype: np.dtype[Any]) -> int:
+        """Return the largest count that is valid in frames of this dtype."""
+        return valid_limit(dtype, self._saturation)
+
+    def dtype_of(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of the square for frames of a native dtype."""
+        return dtype if self.square.binning == 1 else np.dtype(_BINNED_DTYPE[dtype.itemsize])
+
     def cut(self, rows: Array) -> tuple[Array, int]:
         """Return the square (n, n) and the number of saturated pixels in it.
 

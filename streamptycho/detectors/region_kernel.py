@@ -21,21 +21,29 @@ def cut_out(
     side = out.shape[0]
     first_row, last_row = max(0, -row_0), min(side, rows.shape[0] - row_0)
     first_column, last_column = max(0, -column_0), min(side, rows.shape[1] - column_0)
+    limit, not_measured = rows.dtype.type(largest_valid), rows.dtype.type(top)
+    nothing = rows.dtype.type(0)
     saturated = 0
     for i in range(side):
         if i < first_row or i >= last_row:
-            out[i, :] = top
+            out[i, :] = not_measured
             continue
-        out[i, :first_column] = top
-        out[i, last_column:] = top
+        out[i, :first_column] = not_measured
+        out[i, last_column:] = not_measured
         source = rows[row_0 + i, column_0 + first_column : column_0 + last_column]
         hidden = masked[i, first_column:last_column]
         target = out[i, first_column:last_column]
+        # Counting would keep the compiler from using vectors of counts: only where there is something to count.
+        largest = nothing
         for j in range(target.size):
             value = source[j]
-            over = value > largest_valid
-            target[j] = top if over or hidden[j] else value
-            saturated += over and not hidden[j] and (mask_known or value != top)
+            seen = nothing if hidden[j] else value
+            largest = seen if seen > largest else largest
+            target[j] = not_measured if (value > limit) | hidden[j] else value
+        if largest > limit:
+            for j in range(target.size):
+                over = source[j] > limit
+                saturated += over and not hidden[j] and (mask_known or source[j] != not_measured)
     return int(saturated)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +12,13 @@ from streamptycho.config import DetectorConfig
 from streamptycho.detectors import DetectorMessage, compression, region
 from streamptycho.detectors.compression import Buffer, CompressionError, Encoding, TruncatedPayloadError
 from streamptycho.detectors.fields import FrameError, check_size
+from streamptycho.detectors.mask import load_mask, mask_for
 from streamptycho.geometry import Geometry, GeometryError
 from streamptycho.messages import Anomaly, Array, FrameBlock, Reason, SeriesEnd, SeriesStart
 
 Unit = Literal["frames", "rows", "messages", "pixels"]
 
+_TO_JOIN = "to join in mid-scan set detector.energy_ev, detector.distance_m and detector.pixel_m"
 SATURATION_REPORT_NS = 1_000_000_000
 
 
@@ -37,8 +39,8 @@ class SeriesHeader:
     labels: dict[str, Any] = field(default_factory=dict)
 
     def mask_of(self, shape: tuple[int, int]) -> Array | None:
-        """Return the mask if it is one for frames of this shape."""
-        return self.masked if self.masked is not None and self.masked.shape == shape else None
+        """Return the mask if it is one for frames of this shape, or for pixels that the detector binned to it."""
+        return None if self.masked is None else mask_for(self.masked, shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class SeriesAssembler:
 
     def __init__(self, config: DetectorConfig) -> None:
         self._config = config
+        self._masked = None if config.mask is None else load_mask(config.mask, config.max_frame_pixels)
         self._header: SeriesHeader | None = None
         self._cutters: dict[tuple[int, int], region.Cutter] = {}
         self._centers: dict[tuple[int, int], tuple[float, float]] = {}
@@ -94,6 +97,7 @@ class SeriesAssembler:
     def begin(self, header: SeriesHeader, received_ns: int) -> Iterator[DetectorMessage]:
         """Leave the series before and begin this one."""
         yield from self.flush()
+        header = self._with_configured_mask(header)
         self._header = header
         self._cutters = {}
         self._finder = None
@@ -106,6 +110,10 @@ class SeriesAssembler:
             received_ns=received_ns,
             labels=header.labels,
         )
+        for masked, origin in ((header.masked, "header of the series"), (self._masked, "configuration")):
+            if masked is not None and header.shape is not None and mask_for(masked, header.shape) is None:
+                text = f"the pixel mask of the {origin} is for {_size(masked.shape)} pixels, frames have "
+                yield self.anomaly(Reason.CORRUPT, f"{text}{_size(header.shape)}: it is not used", "messages")
 
     @property
     def needs_header(self) -> bool:
@@ -123,10 +131,10 @@ class SeriesAssembler:
         """Take an image of the current series."""
         header = self._header
         if header is None:
-            yield self.anomaly(Reason.STRAY, f"frame {image.index} came before any header")
+            yield self.stray("unknown", image.index)
             return
         try:
-            self._check(image, header)
+            self._check(image.shape, header)
             center = self._center(image.shape, header)
             if center is not None:
                 yield from self._frame(image, header, center, received_ns)
@@ -138,6 +146,42 @@ class SeriesAssembler:
         self._held.append((image, received_ns))
         if len(self._held) >= min(region.FRAMES_FOR_CENTER, header.n_frames or region.FRAMES_FOR_CENTER):
             yield from self._release()
+
+    def images(self, images: Iterable[Image], received_ns: int) -> Iterator[DetectorMessage]:
+        """Take images that came together, and yield their frames in as few blocks as there can be."""
+        together: list[FrameBlock] = []
+        for image in images:
+            for message in self.image(image, received_ns):
+                if isinstance(message, FrameBlock):
+                    if together and not _alike(together[-1], message):
+                        yield _joined(together)
+                        together = []
+                    together.append(message)
+                else:
+                    yield message
+        if together:
+            yield _joined(together)
+
+    def cutter_for(self, shape: tuple[int, int]) -> region.Cutter | None:
+        """Return what cuts the square out of images of this shape, None where `image` has to see each of them."""
+        header = self._header
+        if header is None or self._held:
+            return None
+        try:
+            self._check(shape, header)
+            center = self._center(shape, header)
+            return None if center is None else self._cutter(shape, header, center)
+        except FrameError:
+            return None
+
+    def saturated(self, pixels: int, received_ns: int) -> Iterator[Anomaly]:
+        """Count saturated pixels of one frame, and tell of them from time to time."""
+        if pixels:
+            self._saturated_px += pixels
+            told = self._saturation_told_ns
+            if told is None or not 0 <= received_ns - told < SATURATION_REPORT_NS:
+                self._saturation_told_ns = received_ns
+                yield self._saturation()
 
     def end(self, series: str) -> Iterator[DetectorMessage]:
         """Take the end of a series, known or not."""
@@ -153,17 +197,28 @@ class SeriesAssembler:
 
     def stray(self, series: str, index: int) -> Anomaly:
         """Return the loss of a frame that does not belong to the current series."""
-        current = f"series {self.series} is running" if self.series else "no header was seen"
+        current = f"series {self.series} is running"
+        if self.series is None:
+            current = f"no header was seen: {_TO_JOIN}"
         return self.anomaly(Reason.STRAY, f"frame {index} of series {series[:80]}, but {current}")
 
     def anomaly(self, reason: Reason, detail: str, unit: Unit = "frames", count: int = 1) -> Anomaly:
         """Return a loss of the current series."""
         return Anomaly(source="detector", reason=reason, count=count, unit=unit, series=self.series, detail=detail)
 
-    def _check(self, image: Image, header: SeriesHeader) -> None:
-        height, width = image.shape
-        check_size(image.shape, self._config.max_frame_pixels)
-        if self._config.region.size_px is None and header.shape is not None and image.shape != header.shape:
+    def _with_configured_mask(self, header: SeriesHeader) -> SeriesHeader:
+        """Return the header with the pixels masked that the stream or the configuration masks."""
+        shape = header.shape or (self._masked.shape if self._masked is not None else None)
+        mine = None if self._masked is None or shape is None else mask_for(self._masked, shape)
+        if mine is None or shape is None:
+            return header
+        theirs = header.mask_of(shape)
+        return replace(header, masked=mine if theirs is None else mine | theirs)
+
+    def _check(self, shape: tuple[int, int], header: SeriesHeader) -> None:
+        height, width = shape
+        check_size(shape, self._config.max_frame_pixels)
+        if self._config.region.size_px is None and header.shape is not None and shape != header.shape:
             raise FrameError(
                 Reason.CORRUPT,
                 f"{height} x {width} pixels in a series of {header.shape[0]} x {header.shape[1]}: "
@@ -182,12 +237,7 @@ class SeriesAssembler:
             exposure_stop_s=np.array([image.stop_s]),
             counts=counts[np.newaxis],
         )
-        if saturated:
-            self._saturated_px += saturated
-            told = self._saturation_told_ns
-            if told is None or not 0 <= received_ns - told < SATURATION_REPORT_NS:
-                self._saturation_told_ns = received_ns
-                yield self._saturation()
+        yield from self.saturated(saturated, received_ns)
 
     def _saturation(self) -> Anomaly:
         count, self._saturated_px = self._saturated_px, 0
@@ -265,3 +315,24 @@ def _decoded(image: Image, rows: slice | None = None) -> Array:
         raise FrameError(Reason.TRUNCATED, str(error)) from None
     except CompressionError as error:
         raise FrameError(Reason.CORRUPT, str(error)) from None
+
+
+def _alike(one: FrameBlock, other: FrameBlock) -> bool:
+    same = one.counts.shape[1:] == other.counts.shape[1:] and one.counts.dtype == other.counts.dtype
+    return same and one.series == other.series
+
+
+def _joined(blocks: list[FrameBlock]) -> FrameBlock:
+    if len(blocks) == 1:
+        return blocks[0]
+    return FrameBlock(
+        series=blocks[0].series,
+        index=np.concatenate([block.index for block in blocks]),
+        exposure_start_s=np.concatenate([block.exposure_start_s for block in blocks]),
+        exposure_stop_s=np.concatenate([block.exposure_stop_s for block in blocks]),
+        counts=np.concatenate([block.counts for block in blocks]),
+    )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

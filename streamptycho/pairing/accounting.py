@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class ProjectionWriter:
         self.dropped: Counter[Reason] = Counter()
         self._open: _Projection | None = None
         self._batch: list[Resolved] = []
+        self._in_batch = 0
         self._used: set[int] = set()
         self._next_number = 0
 
@@ -72,7 +73,7 @@ class ProjectionWriter:
     @property
     def frames_in_batch(self) -> int:
         """Frames that wait for the batch to fill."""
-        return len(self._batch)
+        return self._in_batch
 
     def open(
         self, geometry: Geometry, *, n_frames: int | None, first_frame: int = 0, labels: dict[str, Any] | None = None
@@ -92,41 +93,58 @@ class ProjectionWriter:
             )
         )
 
-    def add(self, items: Iterable[Resolved], *, measures_angle: bool = True) -> None:
+    def add(self, frames: Resolved, *, measures_angle: bool = True) -> None:
         """Add frames to the projection; `measures_angle` False leaves their angle out of its mean."""
         projection = self._open
-        if projection is None:
+        if projection is None or not len(frames):
             return
-        for item in items:
-            projection.received += 1
-            projection.last_frame_ns = max(projection.last_frame_ns, item.arrived_ns)
-            if item.dropped is not None:
-                projection.dropped[item.dropped] += 1
-                continue
-            if measures_angle and math.isfinite(item.angle_deg):
-                projection.angle_sum_deg += item.angle_deg
-                projection.angle_count += 1
-            projection.paired += 1
-            if self._batch and item.counts.dtype != self._batch[0].counts.dtype:
-                self.flush()
-            self._batch.append(item)
-            if len(self._batch) >= self.batch_frames:
-                self.flush()
+        projection.received += len(frames)
+        projection.last_frame_ns = max(projection.last_frame_ns, int(frames.arrived_ns.max()))
+        lost = int(frames.lost.sum())
+        if lost:
+            projection.dropped[frames.reason] += lost
+            frames = frames.some(~frames.lost)
+        projection.paired += len(frames)
+        if measures_angle:
+            measured = np.isfinite(frames.angle_deg)
+            projection.angle_sum_deg += float(frames.angle_deg[measured].sum())
+            projection.angle_count += int(measured.sum())
+        for alike in _alike(frames):
+            self._append(alike)
 
     def flush(self) -> None:
         """Send the frames that wait for the batch to fill."""
-        if not self._batch or self._open is None:
+        if self._batch:
+            frames = Resolved.joined(self._batch)
+            self._batch, self._in_batch = [], 0
+            self._send(frames)
+
+    def _append(self, frames: Resolved) -> None:
+        """Send frames, which have one dtype, in full batches, and keep what does not fill one."""
+        if self._batch and _dtype(frames) != _dtype(self._batch[0]):
+            self.flush()
+        begin = 0
+        while begin < len(frames):
+            count = min(self.batch_frames - self._in_batch, len(frames) - begin)
+            whole = begin == 0 and count == len(frames)
+            self._batch.append(frames if whole else frames.some(slice(begin, begin + count)))
+            self._in_batch += count
+            begin += count
+            if self._in_batch >= self.batch_frames:
+                self.flush()
+
+    def _send(self, frames: Resolved) -> None:
+        if self._open is None:
             return
-        items, self._batch = self._batch, []
-        first = self._open.first_frame
         self.out.append(
             DiffractionBatch(
                 scan_id=self.scan_id,
                 projection=self._open.number,
-                index=np.array([item.frame - first for item in items], dtype=np.int64),
-                counts=np.stack([item.counts for item in items]),
-                xy_m=np.array([(item.x_m, item.y_m) for item in items], dtype=np.float64),
-                quality=np.array([item.quality for item in items], dtype=np.uint8),
+                index=frames.frame - self._open.first_frame,
+                counts=frames.counts.gather(),
+                xy_m=np.asarray(frames.xy_m, np.float64),
+                quality=np.asarray(frames.quality, np.uint8),
+                received_ns=np.asarray(frames.arrived_ns, np.int64),
             )
         )
 
@@ -177,3 +195,22 @@ def _finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def _dtype(frames: Resolved) -> np.dtype[Any]:
+    """Return the dtype of frames that all have the same."""
+    return frames.counts.blocks[int(frames.counts.block[0])].dtype
+
+
+def _alike(frames: Resolved) -> Iterator[Resolved]:
+    """Yield frames in order, those of one dtype together."""
+    kinds = [block.dtype for block in frames.counts.blocks]
+    if not len(frames) or len(set(kinds)) < 2:
+        yield from (frames,) if len(frames) else ()
+        return
+    sizes = np.array([kind.itemsize for kind in kinds])[frames.counts.block]
+    ends = [*(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(frames)]
+    begin = 0
+    for end in ends:
+        yield frames.some(slice(begin, end))
+        begin = end

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
+from dataclasses import dataclass
 
 import numpy as np
 
 from streamptycho.config import PairingConfig
 from streamptycho.messages import Array, Quality
-from streamptycho.pairing.frames import Placed, Waiting
+from streamptycho.pairing.frames import Placed
 from streamptycho.pairing.rows import Acquisition
+from streamptycho.pairing.waiting import WaitingFrames
 from streamptycho.positions.interpolation import REACH_ROWS, interpolate, interpolate_angle
 
 MATCH_IN_EXPOSURES = 0.1
@@ -28,21 +29,27 @@ class TimePositions:
         Row time of an exposure time of zero.
     config
         How to interpolate.
+    waiting
+        The frames of the series.
     """
 
-    def __init__(self, acquisition: Acquisition, shift_s: float, config: PairingConfig) -> None:
+    def __init__(self, acquisition: Acquisition, shift_s: float, config: PairingConfig, waiting: WaitingFrames) -> None:
         self.acquisition = acquisition
         self.shift_s = shift_s
         self.config = config
-        self._heap: list[tuple[float, float, int]] = []
-        self._ready: list[tuple[float, float, int]] = []
-        self._discarded: set[int] = set()
+        self._waiting = waiting
+        self._early: list[_Frames] = []
+        self._ready: list[_Frames] = []
+        self._reach_s = 0.0
 
-    def add_frames(self, frames: dict[int, Waiting], indices: list[int]) -> None:
+    def add_frames(self, indices: Array) -> None:
         """Take note of frames that came."""
-        for index in indices:
-            frame = frames[index]
-            heapq.heappush(self._heap, (frame.middle_s + self.shift_s, frame.half_s, index))
+        if not len(indices):
+            return
+        middle_s, half_s = self._waiting.times_s(indices)
+        if self.config.interpolation == "average":
+            self._reach_s = max(self._reach_s, float(half_s.max()))
+        self._early.append(_Frames(middle_s + self.shift_s, half_s, indices))
 
     def add_rows(self, rows: Array) -> None:
         """Rows are read from the acquisition."""
@@ -56,27 +63,26 @@ class TimePositions:
         limit = np.inf
         if not self.acquisition.ended:
             limit = row_time_s[-REACH_ROWS - 1] if len(row_time_s) > REACH_ROWS + 1 else -np.inf
-        while self._heap and self._heap[0][0] < limit:
-            item = heapq.heappop(self._heap)
-            if item[2] not in self._discarded:
-                self._ready.append(item)
-        if len(self._ready) < TOGETHER and not at_once:
+        self._divide(limit)
+        if sum(len(frames.index) for frames in self._ready) < TOGETHER and not at_once:
             return Placed.missing(np.zeros(0, dtype=np.int64))
-        ready, self._ready = sorted(item for item in self._ready if item[2] not in self._discarded), []
-        if not ready:
+        ready = _joined(self._ready)
+        self._ready.clear()
+        ready = ready.some(self._waiting.contains(ready.index))
+        if not len(ready.index):
             return Placed.missing(np.zeros(0, dtype=np.int64))
-        time_s = np.array([item[0] for item in ready])
-        half_s = np.array([item[1] for item in ready])
-        index = np.array([item[2] for item in ready], dtype=np.int64)
+        ready = ready.some(np.lexsort((ready.index, ready.half_s, ready.time_s)))
+        time_s, half_s, index = ready.time_s, ready.half_s, ready.index
         margin = 2 * REACH_ROWS
-        begin = max(int(np.searchsorted(row_time_s, time_s[0])) - margin, 0)
-        end = int(np.searchsorted(row_time_s, time_s[-1])) + margin
+        begin = max(int(np.searchsorted(row_time_s, time_s[0] - self._reach_s)) - margin, 0)
+        end = int(np.searchsorted(row_time_s, time_s[-1] + self._reach_s)) + margin
         near = slice(begin, end)
         xy_m, quality = interpolate(
             time_s,
             row_time_s[near],
             row_xy_m[near],
             method=self.config.interpolation,
+            half_s=half_s,
             match_s=np.maximum(2 * MATCH_IN_EXPOSURES * half_s, MATCH_AT_LEAST_S),
             max_gap_s=self.config.max_gap_s,
         )
@@ -84,6 +90,37 @@ class TimePositions:
         angle_deg[quality == Quality.MISSING] = np.nan
         return Placed(index, xy_m, quality, angle_deg)
 
-    def discard(self, indices: list[int]) -> None:
-        """Forget frames that were given up."""
-        self._discarded.update(indices)
+    def _divide(self, limit_s: float) -> None:
+        """Take the frames that end before the limit from those that are too early."""
+        if not self._early or limit_s == -np.inf:
+            return
+        early = _joined(self._early)
+        early = early.some(self._waiting.contains(early.index))
+        now = early.time_s + self._reach_s < limit_s
+        if now.all():
+            self._early.clear()
+            self._ready.append(early)
+            return
+        self._early = [early.some(~now)]
+        if now.any():
+            self._ready.append(early.some(now))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frames:
+    time_s: Array
+    half_s: Array
+    index: Array
+
+    def some(self, which: Array) -> _Frames:
+        return _Frames(self.time_s[which], self.half_s[which], self.index[which])
+
+
+def _joined(pieces: list[_Frames]) -> _Frames:
+    if len(pieces) == 1:
+        return pieces[0]
+    return _Frames(
+        np.concatenate([np.zeros(0), *(piece.time_s for piece in pieces)]),
+        np.concatenate([np.zeros(0), *(piece.half_s for piece in pieces)]),
+        np.concatenate([np.zeros(0, np.int64), *(piece.index for piece in pieces)]),
+    )

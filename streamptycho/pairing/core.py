@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 
-import numpy as np
-
 from streamptycho.config import PairingConfig, ProjectionsConfig
 from streamptycho.messages import (
     AcquisitionEnd,
     AcquisitionStart,
     Anomaly,
+    Array,
     FrameBlock,
     Message,
     PositionBlock,
@@ -205,13 +204,13 @@ class Pairing:
         self._note(series, Reason.DUPLICATE, arrivals.duplicate)
         self._note(series, Reason.STRAY, arrivals.stray)
         self._note(series, Reason.REORDERED, arrivals.reordered)
-        if not arrivals.fresh:
+        if not len(arrivals.fresh):
             return
         self._unsettled += len(arrivals.fresh)
         self._newest_delivered = max(self._newest_delivered, series.order)
         geometry = series.start.geometry
         if geometry is not None and block.counts.shape[1:] != tuple(geometry.shape):
-            series.resolve(Placed.missing(np.array(arrivals.fresh, dtype=np.int64)), Reason.CORRUPT)
+            series.resolve(Placed.missing(arrivals.fresh), Reason.CORRUPT)
         else:
             self._placer.add_frames(series, arrivals.fresh)
 
@@ -287,20 +286,19 @@ class Pairing:
     def _limit_waiting(self, now_ns: int) -> None:
         """Drop the oldest frames without position, when too many wait for theirs or behind them."""
         while (excess := self._unsettled - self.config.max_waiting_frames) > 0:
-            series = next((s for s in self._open_series() if s.waiting), None)
+            series = next((s for s in self._open_series() if len(s.waiting)), None)
             if series is None:
                 return
-            oldest = [index for index, _ in zip(series.waiting, range(excess), strict=False)]
-            self._give_up(series, oldest, Reason.OVERFLOW)
+            self._give_up(series, series.waiting.indices()[:excess], Reason.OVERFLOW)
             self._advance(now_ns)
 
     def _give_up_waiting(self, now_ns: int) -> None:
         for series in self._open_series():
-            if not series.waiting:
+            if not len(series.waiting):
                 continue
-            oldest_ns = next(iter(series.waiting.values())).arrived_ns
-            if now_ns - max(oldest_ns, self._positions_ns) > self.config.positions_timeout_s * 1e9:
-                self._give_up(series, list(series.waiting), Reason.UNPAIRED)
+            last_ns = max(series.waiting.oldest_ns, self._positions_ns)
+            if now_ns - last_ns > self.config.positions_timeout_s * 1e9:
+                self._give_up(series, series.waiting.indices(), Reason.UNPAIRED)
 
     def _advance(self, now_ns: int, finish_reason: str | None = None) -> None:
         self._placer.bind()
@@ -316,12 +314,12 @@ class Pairing:
             head = self._head
             if finish_reason is not None:
                 self._resolve_finally(head)
-            self._unsettled -= len(head.resolved)
+            self._unsettled -= sum(map(len, head.resolved))
             self._cutter.take(head)
             reason = finish_reason if finish_reason is not None else self._end_reason(head, now_ns)
             if head.all_arrived:
                 reason = "complete" if not head.explained else "incomplete"
-            if reason is None or head.waiting:
+            if reason is None or len(head.waiting):
                 return
             self._cutter.end(head, reason)
             head.close()
@@ -333,11 +331,10 @@ class Pairing:
     def _resolve_finally(self, series: Series) -> None:
         self._placer.bind_finally(series)
         self._placer.place(series, at_once=True)
-        self._give_up(series, list(series.waiting), Reason.UNPAIRED)
+        self._give_up(series, series.waiting.indices(), Reason.UNPAIRED)
 
-    def _give_up(self, series: Series, indices: list[int], reason: Reason) -> None:
-        self._placer.discard(series, indices)
-        series.resolve(Placed.missing(np.array(indices, dtype=np.int64)), reason)
+    def _give_up(self, series: Series, indices: Array, reason: Reason) -> None:
+        series.resolve(Placed.missing(indices), reason)
 
     def _end_reason(self, series: Series, now_ns: int) -> str | None:
         """Return why no more frames of a series are expected, None while they are."""

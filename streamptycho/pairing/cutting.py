@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from typing import Protocol
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from streamptycho.config import ProjectionsConfig
 from streamptycho.geometry import Geometry
@@ -50,8 +55,8 @@ class SeriesCutter:
 
     def take(self, series: Series) -> None:
         """Hand on all frames."""
-        self.writer.add(series.resolved)
-        series.resolved.clear()
+        for frames in series.take_resolved():
+            self.writer.add(frames)
 
     def end(self, series: Series, reason: str) -> None:
         """End the projection of the series."""
@@ -82,18 +87,19 @@ class CountCutter:
 
     def take(self, series: Series) -> None:
         """Hand on the frames of the current projection and keep those of later ones."""
-        for item in series.resolved:
-            at = item.frame // self.frames
-            if at > self._current:
-                self._held.setdefault(at, []).append(item)
-                self._later += 1
-            elif at == self._current:
-                self._done += 1
-                self.writer.add([item])
-            else:
-                # The projection was ended without this frame and counted it as missing.
-                series.anomalies[Reason.LATE] += 1
-        series.resolved.clear()
+        for frames in series.take_resolved():
+            number = frames.frame // self.frames
+            for at in np.unique(number).tolist():
+                part = frames.some(number == at)
+                if at > self._current:
+                    self._held.setdefault(at, []).append(part)
+                    self._later += len(part)
+                elif at == self._current:
+                    self._done += len(part)
+                    self.writer.add(part)
+                else:
+                    # The projection was ended without these frames and counted them as missing.
+                    series.anomalies[Reason.LATE] += len(part)
         while self._is_over(series):
             self._close(series, "complete" if self._done == self._size(series) else "incomplete")
             if not self._follows(series):
@@ -121,10 +127,11 @@ class CountCutter:
         if self.writer.config.angle_step_deg is not None:
             labels = {}
         self.writer.open(self._geometry, n_frames=n_frames, first_frame=self._current * self.frames, labels=labels)
-        items = self._held.pop(self._current, [])
-        self._later -= len(items)
-        self._done = len(items)
-        self.writer.add(items)
+        parts = self._held.pop(self._current, [])
+        self._done = sum(map(len, parts))
+        self._later -= self._done
+        for part in parts:
+            self.writer.add(part)
 
     def _close(self, series: Series, reason: str) -> None:
         lost = series.take_explained(max(self._size(series) - self._done, 0))
@@ -146,6 +153,39 @@ class CountCutter:
         return self._later >= REORDER_FRAMES and not waits
 
 
+class _Frame(NamedTuple):
+    """Frame `at` of `source`, under the number and with the quality that it shall have."""
+
+    frame: int
+    quality: int
+    angle_deg: float
+    lost: bool
+    source: Resolved
+    at: int
+
+
+def _one_by_one(frames: Resolved) -> Iterator[_Frame]:
+    columns = (frames.frame.tolist(), frames.quality.tolist(), frames.angle_deg.tolist(), frames.lost.tolist())
+    for at, (frame, quality, angle_deg, lost) in enumerate(zip(*columns, strict=True)):
+        yield _Frame(frame, quality, angle_deg, lost, frames, at)
+
+
+def _together(items: list[_Frame]) -> Resolved:
+    """Return single frames, which were lost for the same reason if at all, together again."""
+    pieces = []
+    for _, group in itertools.groupby(items, key=lambda item: id(item.source)):
+        of_one = list(group)
+        piece = of_one[0].source.some(np.array([item.at for item in of_one]))
+        pieces.append(
+            replace(
+                piece,
+                frame=np.array([item.frame for item in of_one], np.int64),
+                quality=np.array([item.quality for item in of_one], np.uint8),
+            )
+        )
+    return Resolved.joined(pieces)
+
+
 class AngleCutter:
     """A projection lasts as long as the measured angle stays within `step_deg` of its first frame's.
 
@@ -158,10 +198,11 @@ class AngleCutter:
         self._geometry: Geometry | None = None
         self._base = 0
         self._next = 0
-        self._held: dict[int, Resolved] = {}
-        self._undecided: Resolved | None = None
+        self._held: dict[int, _Frame] = {}
+        self._undecided: _Frame | None = None
         self._first_angle_deg = math.nan
-        self._early: list[Resolved] = []
+        self._early: list[_Frame] = []
+        self._decided: list[_Frame] = []
         self._lost: Counter[Reason] = Counter()
         self._anomalies: Counter[Reason] = Counter()
         self._early_frame = 0
@@ -173,12 +214,12 @@ class AngleCutter:
 
     def take(self, series: Series) -> None:
         """Hand on frames in the order of their index."""
-        for item in series.resolved:
-            if item.frame < self._next:
-                series.anomalies[Reason.LATE] += 1
-            else:
-                self._held[item.frame] = item
-        series.resolved.clear()
+        for frames in series.take_resolved():
+            for item in _one_by_one(frames):
+                if item.frame < self._next:
+                    series.anomalies[Reason.LATE] += 1
+                else:
+                    self._held[item.frame] = item
         while True:
             while self._next in self._held:
                 following = self._held.pop(self._next)
@@ -188,6 +229,7 @@ class AngleCutter:
             if len(self._held) <= REORDER_FRAMES or series.has_seen(self._next):
                 break
             self._skip(series, min(self._held))
+        self._hand_on()
         self._anomalies.update(series.take_anomalies())
 
     def end(self, series: Series, reason: str) -> None:
@@ -197,6 +239,7 @@ class AngleCutter:
             self.take(series)
         self._skip(series, series.frames_sent)
         self._decide_before(None)
+        self._hand_on()
         self._base += self._next
 
     def finish(self, reason: str) -> None:
@@ -215,7 +258,7 @@ class AngleCutter:
         self._lost.update(series.take_explained(missing))
         self._next = frame
 
-    def _decide_before(self, following: Resolved | None) -> None:
+    def _decide_before(self, following: _Frame | None) -> None:
         """Decide on the frame before `following`: whether it has settled shows in the one after it."""
         item, self._undecided = self._undecided, None
         if item is None:
@@ -224,20 +267,21 @@ class AngleCutter:
             self._keep(item)
         elif not self.writer.is_open:
             self._open(item.angle_deg, self._early_frame if self._early or self._lost else item.frame)
-            self.writer.add([item])
+            self._decided.append(item)
         elif not abs(item.angle_deg - self._first_angle_deg) > self.step_deg:
-            self.writer.add([item])
+            self._decided.append(item)
         elif following is not None and abs(following.angle_deg - item.angle_deg) > self.step_deg / 2:
-            moving = item if item.dropped else item._replace(quality=int(Quality.TURNAROUND))
-            self.writer.add([moving], measures_angle=False)
+            self._hand_on()
+            self._decided.append(item if item.lost else item._replace(quality=int(Quality.TURNAROUND)))
+            self._hand_on(measures_angle=False)
         else:
             self._close("complete")
             self._open(item.angle_deg, item.frame)
-            self.writer.add([item])
+            self._decided.append(item)
 
-    def _keep(self, item: Resolved) -> None:
+    def _keep(self, item: _Frame) -> None:
         if self.writer.is_open:
-            self.writer.add([item])
+            self._decided.append(item)
             return
         if not self._early and not self._lost:
             self._early_frame = item.frame
@@ -248,10 +292,17 @@ class AngleCutter:
             return
         self._first_angle_deg = angle_deg
         self.writer.open(self._geometry, n_frames=None, first_frame=first_frame)
-        self.writer.add(self._early)
+        self._decided.extend(self._early)
         self._early.clear()
 
+    def _hand_on(self, *, measures_angle: bool = True) -> None:
+        """Give what was decided to the open projection."""
+        decided, self._decided = self._decided, []
+        for _, alike in itertools.groupby(decided, key=lambda item: item.source.reason):
+            self.writer.add(_together(list(alike)), measures_angle=measures_angle)
+
     def _close(self, reason: str) -> None:
+        self._hand_on()
         lost, self._lost = self._lost, Counter()
         anomalies, self._anomalies = self._anomalies, Counter()
         self.writer.close(lost, anomalies, reason)

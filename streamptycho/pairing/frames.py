@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from streamptycho.messages import Array, FrameBlock, Quality, Reason, SeriesStart
+from streamptycho.pairing.waiting import Counts, WaitingFrames
 
 MAX_FRAMES_PER_SERIES = 1 << 26
 NO_TIME_S = -1e18
 REORDER_FRAMES = 1024
 
 
-class Waiting(NamedTuple):
-    """A frame without a position: `middle_s` of its exposure from the epoch of its series, `half_s` half of it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Resolved:
+    """N frames whose fate is known: those that are `lost` (N,) bool have no position, because of `reason`."""
 
-    counts: Array
-    middle_s: float
-    half_s: float
-    arrived_ns: int
+    frame: Array
+    counts: Counts
+    xy_m: Array
+    quality: Array
+    angle_deg: Array
+    arrived_ns: Array
+    lost: Array
+    reason: Reason
 
+    def __len__(self) -> int:
+        return len(self.frame)
 
-class Resolved(NamedTuple):
-    """A frame whose fate is known: `dropped` is None when it has a position."""
+    def some(self, which: Array | slice) -> Resolved:
+        """Return some of them."""
+        return Resolved(
+            self.frame[which],
+            self.counts.some(which),
+            self.xy_m[which],
+            self.quality[which],
+            self.angle_deg[which],
+            self.arrived_ns[which],
+            self.lost[which],
+            self.reason,
+        )
 
-    frame: int
-    counts: Array
-    x_m: float
-    y_m: float
-    quality: int
-    angle_deg: float
-    arrived_ns: int
-    dropped: Reason | None = None
+    @classmethod
+    def joined(cls, pieces: Sequence[Resolved]) -> Resolved:
+        """Return several pieces, which were lost for the same reason if at all, one behind the other."""
+        if len(pieces) == 1:
+            return pieces[0]
+        return cls(
+            np.concatenate([piece.frame for piece in pieces]),
+            Counts.joined([piece.counts for piece in pieces]),
+            np.concatenate([piece.xy_m for piece in pieces]),
+            np.concatenate([piece.quality for piece in pieces]),
+            np.concatenate([piece.angle_deg for piece in pieces]),
+            np.concatenate([piece.arrived_ns for piece in pieces]),
+            np.concatenate([piece.lost for piece in pieces]),
+            pieces[0].reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +83,7 @@ class Placed:
 class Arrivals:
     """How many frames of a block were new, seen before, not what was announced, or behind a later one."""
 
-    fresh: list[int]
+    fresh: Array
     duplicate: int = 0
     stray: int = 0
     reordered: int = 0
@@ -79,8 +103,8 @@ class Series:
     def __init__(self, start: SeriesStart, order: int) -> None:
         self.start = start
         self.order = order
-        self.waiting: dict[int, Waiting] = {}
-        self.resolved: deque[Resolved] = deque()
+        self.waiting = WaitingFrames(start.n_frames or 1024)
+        self.resolved: list[Resolved] = []
         self.explained: Counter[Reason] = Counter()
         self.anomalies: Counter[Reason] = Counter()
         self.frames_received = 0
@@ -92,7 +116,6 @@ class Series:
         self.last_frame_ns = 0
         self.ended_ns: int | None = None
         self.closed = False
-        self._seen = np.zeros(min(start.n_frames or 1024, 1 << 16) or 1, dtype=bool)
 
     @property
     def frames_sent(self) -> int:
@@ -123,57 +146,66 @@ class Series:
 
     def has_seen(self, index: int) -> bool:
         """Return whether a frame came."""
-        return index < len(self._seen) and bool(self._seen[index])
+        return bool(self.waiting.has_seen(np.array([index]))[0])
 
     def count_seen(self, begin: int, end: int) -> int:
         """Return how many of the frames begin <= index < end came."""
-        return int(np.count_nonzero(self._seen[begin:end]))
+        return self.waiting.count_seen(begin, end)
 
     def take(self, block: FrameBlock, now_ns: int) -> Arrivals:
         """Add the frames of a block that are new to `waiting`."""
-        arrivals = Arrivals([])
         limit = MAX_FRAMES_PER_SERIES if self.start.n_frames is None else self.start.n_frames
-        starts, stops = block.exposure_start_s.tolist(), block.exposure_stop_s.tolist()
-        for at, index in enumerate(block.index.tolist()):
-            if not 0 <= index < limit:
-                arrivals.stray += 1
-                continue
-            if index >= len(self._seen):
-                self._grow(index)
-            if self._seen[index]:
-                arrivals.duplicate += 1
-                continue
-            self._seen[index] = True
-            arrivals.reordered += index < self.newest_index
-            middle_s, half_s = (starts[at] + stops[at]) / 2, (stops[at] - starts[at]) / 2
-            if not math.isfinite(middle_s):
-                middle_s, half_s = NO_TIME_S, 0.0
-            self.newest_exposure_s = max(self.newest_exposure_s, middle_s - half_s)
-            if index > self.newest_index:
-                self.newest_index, self.newest_middle_s = index, middle_s
-            if self.first_middle_s is None or index < self.first_index:
-                self.first_middle_s, self.first_index = middle_s, index
-            self.waiting[index] = Waiting(block.counts[at], middle_s, half_s, now_ns)
-            arrivals.fresh.append(index)
-        if arrivals.fresh:
-            self.frames_received += len(arrivals.fresh)
-            self.last_frame_ns = now_ns
-        return arrivals
+        index = np.asarray(block.index, np.int64)
+        fresh = (index >= 0) & (index < limit)
+        stray = len(index) - int(fresh.sum())
+        if len(index) > 1 and not (np.diff(index) > 0).all():
+            first = np.zeros(len(index), bool)
+            first[np.unique(index, return_index=True)[1]] = True
+            fresh &= first
+        fresh &= ~self.waiting.has_seen(index)
+        at = np.flatnonzero(fresh)
+        duplicate = len(index) - stray - len(at)
+        index = index[at]
+        if not len(at):
+            return Arrivals(index, duplicate, stray)
+        newest_before = np.maximum.accumulate(np.append(self.newest_index, index[:-1]))
+        reordered = int((index < newest_before).sum())
+        starts_s, stops_s = block.exposure_start_s[at], block.exposure_stop_s[at]
+        middle_s, half_s = (starts_s + stops_s) / 2, (stops_s - starts_s) / 2
+        timeless = ~np.isfinite(middle_s)
+        if timeless.any():
+            middle_s, half_s = np.where(timeless, NO_TIME_S, middle_s), np.where(timeless, 0.0, half_s)
+        self.newest_exposure_s = max(self.newest_exposure_s, float((middle_s - half_s).max()))
+        last, first_at = int(index.argmax()), int(index.argmin())
+        if index[last] > self.newest_index:
+            self.newest_index, self.newest_middle_s = int(index[last]), float(middle_s[last])
+        if self.first_middle_s is None or index[first_at] < self.first_index:
+            self.first_middle_s, self.first_index = float(middle_s[first_at]), int(index[first_at])
+        arrived_ns = np.full(len(at), now_ns) if block.received_ns is None else block.received_ns[at]
+        self.waiting.add(index, middle_s, half_s, arrived_ns, block.counts, at)
+        self.frames_received += len(at)
+        self.last_frame_ns = now_ns
+        return Arrivals(index, duplicate, stray, reordered)
 
     def resolve(self, placed: Placed, reason: Reason = Reason.UNPAIRED) -> None:
         """Move frames from `waiting` to `resolved`."""
-        qualities = placed.quality.tolist()
-        for at, (index, (x_m, y_m)) in enumerate(zip(placed.index.tolist(), placed.xy_m.tolist(), strict=True)):
-            frame = self.waiting.pop(index)
-            dropped = reason if qualities[at] == Quality.MISSING else None
-            self.resolved.append(
-                Resolved(index, frame.counts, x_m, y_m, qualities[at], placed.angle_deg[at], frame.arrived_ns, dropped)
-            )
+        if not len(placed.index):
+            return
+        counts, arrived_ns = self.waiting.take(placed.index)
+        lost = placed.quality == Quality.MISSING
+        self.resolved.append(
+            Resolved(placed.index, counts, placed.xy_m, placed.quality, placed.angle_deg, arrived_ns, lost, reason)
+        )
+
+    def take_resolved(self) -> list[Resolved]:
+        """Return what was resolved since the last call."""
+        taken, self.resolved = self.resolved, []
+        return taken
 
     def close(self) -> None:
         """Take no more frames and free what only they needed."""
         self.closed = True
-        self._seen = np.zeros(1, dtype=bool)
+        self.waiting = WaitingFrames(1)
 
     def take_anomalies(self) -> Counter[Reason]:
         """Return what was noted since the last call."""
@@ -190,8 +222,3 @@ class Series:
             missing -= count
         reasons[Reason.MISSING] += missing
         return +reasons
-
-    def _grow(self, index: int) -> None:
-        grown = np.zeros(max(2 * len(self._seen), index + 1), dtype=bool)
-        grown[: len(self._seen)] = self._seen
-        self._seen = grown

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 from streamptycho.config import PairingConfig
 from streamptycho.messages import Array
 from streamptycho.pairing.by_row import RowPositions
@@ -72,12 +70,12 @@ class Placer:
         if series in self._unbound:
             self._bind(series, nothing_follows=True)
 
-    def add_frames(self, series: Series, indices: list[int]) -> None:
+    def add_frames(self, series: Series, indices: Array) -> None:
         """Take note of new frames of a series."""
         positions = self._positions.get(series)
         self._touched[series] = None
         if isinstance(positions, RowPositions | TimePositions):
-            positions.add_frames(series.waiting, indices)
+            positions.add_frames(indices)
 
     def add_rows(self, acquisition: Acquisition, rows: Array) -> None:
         """Take note of new rows of an acquisition."""
@@ -102,19 +100,13 @@ class Placer:
         """Bring rows in order of time if they are needed so; return how many had no usable time."""
         return acquisition.order_by_time() if self.config.by == "time" else 0
 
-    def discard(self, series: Series, indices: list[int]) -> None:
-        """Forget frames that were given up."""
-        positions = self._positions.get(series)
-        if isinstance(positions, RowPositions | TimePositions):
-            positions.discard(indices)
-
     def place(self, series: Series, *, at_once: bool = False) -> None:
         """Resolve the frames whose position is known by now, or known never to come."""
         positions = self._positions.get(series)
-        if positions is None or not series.waiting:
+        if positions is None or not len(series.waiting):
             return
         if positions == "none":
-            series.resolve(Placed.missing(np.array(list(series.waiting), dtype=np.int64)))
+            series.resolve(Placed.missing(series.waiting.indices()))
             return
         if positions.acquisition.ended:
             self.order(positions.acquisition)
@@ -150,27 +142,27 @@ class Placer:
         self._unbound.pop(series, None)
         self._touched[series] = None
         self._users.setdefault(found, []).append(series)
-        positions.add_frames(series.waiting, list(series.waiting))
+        positions.add_frames(series.waiting.indices())
 
     def _by_row(self, series: Series, acquisition: Acquisition) -> RowPositions | None:
         if not self.config.one_acquisition:
-            return RowPositions(acquisition, 0)
+            return RowPositions(acquisition, 0, series.waiting)
         before = self.matcher.series[: series.order]
         if any(s.start.n_frames is None and not s.closed for s in before):
             return None
-        return RowPositions(acquisition, sum(s.frames_sent for s in before))
+        return RowPositions(acquisition, sum(s.frames_sent for s in before), series.waiting)
 
     def _by_time(self, series: Series, acquisition: Acquisition, nothing_follows: bool) -> TimePositions | None:
         apart_s = self._apart_s(series, acquisition)
         if self.config.clock_offset_s != "measured":
-            return TimePositions(acquisition, apart_s + self.config.clock_offset_s, self.config)
+            return TimePositions(acquisition, apart_s + self.config.clock_offset_s, self.config, series.waiting)
         if acquisition.clock_offset_s is None:
             row_time_s = acquisition.timed()[0]
             first_middle_s = series.middle_of_first_s(certain=series.ended_ns is not None or nothing_follows)
             if not len(row_time_s) or first_middle_s is None:
                 return None
             acquisition.clock_offset_s = float(row_time_s[0]) - first_middle_s - apart_s
-        return TimePositions(acquisition, apart_s + acquisition.clock_offset_s, self.config)
+        return TimePositions(acquisition, apart_s + acquisition.clock_offset_s, self.config, series.waiting)
 
     def _apart_s(self, series: Series, acquisition: Acquisition) -> float:
         """Return how much later than the acquisition the series was armed, 0 where that is unknown."""

@@ -8,6 +8,7 @@ from streamptycho.messages import AcquisitionStart, Array, PositionBlock
 
 REORDER_ROWS = 1024
 MAX_ROW_JUMP = 1 << 22
+LEAST_ROWS = 256
 
 
 class Acquisition:
@@ -129,9 +130,10 @@ class _Table:
     """Columns that grow together."""
 
     def __init__(self) -> None:
-        self.time_s = np.full(1024, np.nan)
-        self.xy_m = np.full((1024, 2), np.nan)
-        self.angle_deg = np.full(1024, np.nan)
+        # one row until there are rows: a scan may have thousands of acquisitions that are empty or over
+        self.time_s = np.full(1, np.nan)
+        self.xy_m = np.full((1, 2), np.nan)
+        self.angle_deg = np.full(1, np.nan)
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -139,7 +141,7 @@ class _Table:
     def reserve(self, size: int) -> None:
         if size <= len(self):
             return
-        extra = max(len(self), size - len(self))
+        extra = max(len(self), size - len(self), LEAST_ROWS)
         self.time_s = np.concatenate([self.time_s, np.full(extra, np.nan)])
         self.xy_m = np.concatenate([self.xy_m, np.full((extra, 2), np.nan)])
         self.angle_deg = np.concatenate([self.angle_deg, np.full(extra, np.nan)])

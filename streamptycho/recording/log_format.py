@@ -16,9 +16,9 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from streamptycho.messages import RawRecord
+from streamptycho.messages import RECORD_KINDS, RECORD_SOURCES, RawRecord, RecordKind, RecordSource
+from streamptycho.recording.log_kernels import MAX_CONTENT_BYTES, MAX_PARTS
 
 FILE_MAGIC = b"\x89SPTYLG\n"
 VERSION = 1
@@ -26,14 +26,8 @@ FILE_HEADER = struct.Struct("<8sI")
 RECORD_MAGIC = b"SPR\x1a"
 RECORD_HEADER = struct.Struct("<4sBBHqqQI")
 CHECKSUM = struct.Struct("<I")
-MAX_PARTS = 4096
-MAX_CONTENT_BYTES = 1 << 30
 
-Source = Literal["detector", "positions", "recorder"]
-Kind = Literal["data", "connected", "disconnected", "configuration", "end"]
-
-SOURCES: tuple[Source, ...] = ("detector", "positions", "recorder")
-KINDS: tuple[Kind, ...] = ("data", "connected", "disconnected", "configuration", "end")
+SOURCES, KINDS = RECORD_SOURCES, RECORD_KINDS
 _SOURCE_CODE = {name: code for code, name in enumerate(SOURCES)}
 _KIND_CODE = {name: code for code, name in enumerate(KINDS)}
 _KNOWN_FILES = {
@@ -57,8 +51,8 @@ class DiskFullError(StreamLogError):
 class RecordHeader:
     """What stands before the content of a record. `size` is the length of the whole record in bytes."""
 
-    source: Source
-    kind: Kind
+    source: RecordSource
+    kind: RecordKind
     sequence: int
     received_ns: int
     part_sizes: tuple[int, ...]

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamptycho.messages import RawRecord
+import numpy as np
+
+from streamptycho.messages import RECORD_KINDS, RawBlock, RawRecord
 from streamptycho.recording.log_format import (
     FILE_HEADER,
     FILE_MAGIC,
@@ -21,8 +23,14 @@ from streamptycho.recording.log_format import (
     decode_header,
     decode_parts,
 )
+from streamptycho.recording.log_kernels import scan_records
+
+BLOCK_BYTES = 4 << 20
+BLOCK_RECORDS = 4096
+BLOCK_PARTS = 16_384
 
 _WINDOW_BYTES = 1 << 20
+_END = RECORD_KINDS.index("end")
 _HEADER_WINDOW_BYTES = 1 << 13
 _MAX_CONFIGURATION_BYTES = 4 << 20
 
@@ -78,6 +86,11 @@ class _Window:
             pieces.append(piece)
             size -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_new(self, offset: int, size: int) -> bytes:
+        """Return what is in the file now, not what was read before."""
+        self.file.seek(offset)
+        return self._read_up_to(size)
 
     def forget(self) -> None:
         self._data = b""
@@ -135,6 +148,72 @@ class StreamLogReader:
             if record is not None:
                 yield begin, end, record
 
+    def blocks(self) -> Iterator[RawRecord | RawBlock]:
+        """Return all intact records, from the first, many at once wherever they stand undamaged."""
+        self.torn_bytes = self.corrupt_records = 0
+        self._window.forget()
+        offset = FILE_HEADER.size
+        while True:
+            block, used = self._block(offset)
+            if block is not None:
+                offset += used
+                yield block
+                continue
+            found = self._next(offset)
+            if found is None:
+                self.torn_bytes = max(0, self._window.size() - offset)
+                return
+            begin, end, record = found
+            self.corrupt_records += (begin != offset) + (record is None)
+            offset = end
+            if record is not None:
+                yield record
+
+    def follow_blocks(self) -> Iterator[RawRecord | RawBlock | None]:
+        """Return records of a log that is still being written, as `follow` does, many at once."""
+        self.torn_bytes = self.corrupt_records = 0
+        offset = FILE_HEADER.size
+        while True:
+            block, used = self._block(offset)
+            if block is not None:
+                offset += used
+                self.torn_bytes = 0
+                yield block
+                if block.kind[-1] == _END:
+                    return
+                continue
+            ended = False
+            for record, behind in self._follow(offset):
+                yield record
+                offset, ended = behind, record is not None and record.kind == "end"
+                if record is not None:
+                    break
+                if self._window.size() > offset:
+                    break
+            if ended:
+                return
+
+    def _block(self, offset: int) -> tuple[RawBlock | None, int]:
+        """Return the intact records from an offset on that one step finds, None if there are none, and their bytes."""
+        data = np.frombuffer(self._window.read_new(offset, BLOCK_BYTES), np.uint8)
+        columns = np.empty((2, BLOCK_RECORDS), np.uint8)
+        numbers = np.empty((2, BLOCK_RECORDS), np.int64)
+        first_part = np.empty(BLOCK_RECORDS + 1, np.int64)
+        spans = np.empty((BLOCK_PARTS, 2), np.int64)
+        records, parts, used = scan_records(data, columns[0], columns[1], numbers[0], numbers[1], first_part, spans)
+        if not records:
+            return None, 0
+        block = RawBlock(
+            source=columns[0, :records],
+            kind=columns[1, :records],
+            sequence=numbers[0, :records],
+            received_ns=numbers[1, :records],
+            first_part=first_part[: records + 1],
+            spans=spans[:parts],
+            data=data[:used],
+        )
+        return block, used
+
     def follow(self, offset: int = FILE_HEADER.size) -> Iterator[RawRecord | None]:
         """Return records of a log that is still being written.
 
@@ -142,6 +221,13 @@ class StreamLogReader:
         incomplete or damaged at the very end is looked at again, since it may be half written.
         """
         self.torn_bytes = self.corrupt_records = 0
+        for record, _ in self._follow(offset):
+            yield record
+            if record is not None and record.kind == "end":
+                return
+
+    def _follow(self, offset: int) -> Iterator[tuple[RawRecord | None, int]]:
+        """Return (record or None, offset behind it) of a log that is still being written, for ever."""
         while True:
             found = self._next(offset, growing=True)
             if found is not None and found[2] is None:
@@ -151,16 +237,14 @@ class StreamLogReader:
             if found is None or (found[2] is None and not self._starts_record(found[1])):
                 self._window.forget()
                 self.torn_bytes = max(0, self._window.size() - offset)
-                yield None
+                yield None, offset
                 continue
             begin, end, record = found
             self.torn_bytes = 0
             self.corrupt_records += (begin != offset) + (record is None)
             offset = end
             if record is not None:
-                yield record
-                if record.kind == "end":
-                    return
+                yield record, offset
 
     @property
     def configuration(self) -> str | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from streamptycho.messages import RawRecord
+import numpy as np
+
+from streamptycho.messages import Array, RawBlock, RawRecord
 from streamptycho.recording.log_format import DiskFullError, StreamLogError, encode_header, file_header
+from streamptycho.recording.log_kernels import MAX_CONTENT_BYTES, MAX_PARTS, encode_records, encoded_ends
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LARGE_PART = 1 << 16
@@ -41,8 +45,9 @@ class StreamLogWriter:
         self.records = 0
         self.bytes_written = 0
         self._broken = False
+        self._room = np.empty(0, np.uint8)
         self._file = self._open()
-        self._write([file_header()], "the start of the log")
+        self._write([file_header()], np.zeros(0, np.int64))
         if configuration is not None:
             text = configuration.encode()
             self.append(RawRecord(source="recorder", kind="configuration", sequence=0, received_ns=0, parts=(text,)))
@@ -68,8 +73,45 @@ class StreamLogWriter:
                 pieces += [b"".join(small), part]
                 small = []
         pieces.append(b"".join(small))
-        self._write(pieces, f"record {self.records}")
-        self.records += 1
+        self._write(pieces, np.array([sum(map(len, pieces))]))
+
+    def append_block(self, block: RawBlock) -> None:
+        """Append all records of a block in one piece.
+
+        When it fails, the log ends with the last record that fitted and stays usable; `records` counts those.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room for all of them.
+        StreamLogError
+            If a record is too large, the log is closed, or writing fails in another way.
+        """
+        ends = np.zeros(len(block), np.int64)
+        size = encoded_ends(block.first_part, block.spans, ends)
+        if size < 0:
+            raise StreamLogError(f"a record holds at most {MAX_PARTS} parts and {MAX_CONTENT_BYTES} bytes")
+        if size > len(self._room):
+            self._room = np.empty(size, np.uint8)
+        encode_records(
+            block.source,
+            block.kind,
+            block.sequence,
+            block.received_ns,
+            block.first_part,
+            block.spans,
+            block.data,
+            self._room,
+        )
+        self._write([self._room[:size].data], ends)
+
+    def free_bytes(self) -> int | None:
+        """Return how much room is left for this log, None where that cannot be known."""
+        try:
+            room = os.statvfs(self.path.parent)
+        except OSError:
+            return None
+        return room.f_bavail * room.f_frsize
 
     def flush(self) -> None:
         """Hand everything to the operating system: already so after every `append`."""
@@ -116,9 +158,10 @@ class StreamLogWriter:
         except OSError as error:
             raise StreamLogError(f"cannot create the stream log {self.path}: {error.strerror or error}") from None
 
-    def _write(self, pieces: list[bytes], what: str) -> None:
+    def _write(self, pieces: Sequence[bytes | memoryview], ends: Array) -> None:
+        """Write records of which the k-th ends `ends[k]` bytes further on; those that fit stay."""
         if self._file.closed:
-            raise StreamLogError(f"{self.path} is closed: {what} was not recorded")
+            raise StreamLogError(f"{self.path} is closed: {self._next} was not recorded")
         if self._broken:
             raise StreamLogError(f"{self.path} ends in an incomplete record: record into a new file")
         begin = self.bytes_written
@@ -130,8 +173,16 @@ class StreamLogWriter:
                     self.bytes_written += written
                     view = view[written:]
         except OSError as error:
-            self._cut_back(begin)
-            raise self._explain(error, what) from None
+            # A reader may have seen those that are complete: they must not vanish again.
+            complete = int(np.searchsorted(ends, self.bytes_written - begin, side="right"))
+            self._cut_back(begin + (int(ends[complete - 1]) if complete else 0))
+            self.records += complete
+            raise self._explain(error, self._next) from None
+        self.records += len(ends)
+
+    @property
+    def _next(self) -> str:
+        return f"record {self.records}" if self.bytes_written else "the start of the log"
 
     def _cut_back(self, size: int) -> None:
         """Remove an incomplete record, so that what follows a retry is found where it belongs."""

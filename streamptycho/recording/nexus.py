@@ -30,7 +30,9 @@ from streamptycho.recording.hdf5 import (
     write_atomically,
 )
 from streamptycho.recording.provenance import Provenance, write_provenance
+from streamptycho.tomography.figures import histogram
 from streamptycho.tomography.interface import ProjectionStack
+from streamptycho.tomography.refractive_index import UNITS
 
 __all__ = [
     "Provenance",
@@ -59,6 +61,7 @@ class Volume:
     resolution_m: float | None
     final: bool
     stack: ProjectionStack | None
+    figures: dict[str, float]
 
 
 def write_projection(path: Path, update: ObjectUpdate, provenance: Provenance) -> None:
@@ -100,6 +103,8 @@ def read_projection(path: Path) -> ObjectUpdate:
             errors=entry["errors/error"][()],
             sweeps=float(process["sweeps"][()]),
             resolution_m=read_number(process, "resolution"),
+            noise_floor=read_number(process, "noise_floor"),
+            correction_rms_m=read_number(process, "position_correction_rms"),
             last_frame_ns=int(process["last_frame_ns"][()]),
             dropped=read_counts(process, "frames_not_used"),
             final=bool(process["final"][()]),
@@ -184,6 +189,7 @@ def _about_volume(entry: Any) -> dict[str, Any]:
         "quantity": str(process["quantity"].asstr()[()]),
         "projections_used": int(process["projections_used"][()]),
         "resolution_m": read_number(process, "resolution"),
+        "figures": {name: float(entry["figures"][name][()]) for name in entry.get("figures", ())},
         "final": bool(process["final"][()]),
     }
 
@@ -199,6 +205,8 @@ def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) ->
     dataset(process, "origin_xy", np.asarray(update.origin_xy_m, np.float64), "m")
     dataset(process, "sweeps", update.sweeps)
     dataset(process, "resolution", update.resolution_m, "m")
+    dataset(process, "noise_floor", update.noise_floor)
+    dataset(process, "position_correction_rms", update.correction_rms_m, "m")
     dataset(process, "last_frame_ns", update.last_frame_ns, "ns")
     dataset(process, "final", update.final)
     counts_table(process, "frames_not_used", update.dropped)
@@ -217,6 +225,7 @@ def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) ->
     probe = group(entry, "probe", "NXdata", signal="probe", axes=["mode", ".", "."], title="Probe modes")
     dataset(probe, "probe", update.probe.astype(np.complex64))
     dataset(probe, "mode", np.arange(len(update.probe)))
+    dataset(probe, "power", np.asarray(update.mode_power), long_name="share of the power")
     positions = group(entry, "positions", "NXdata", signal="index", axes=["x", "y"], title="Corrected beam positions")
     dataset(positions, "index", np.asarray(update.index, np.int64), long_name="frame")
     for column, axis in enumerate(("x", "y")):
@@ -242,7 +251,15 @@ def _fill_volume(
     sample = group(entry, "sample", "NXsample")
     dataset(sample, "name", update.scan_id)
 
-    units = "1/angstrom^3" if update.quantity == "electron_density_per_A3" else ""
+    units = UNITS.get(update.quantity, "")
+    figures = group(entry, "figures", "NXcollection")
+    for name, value in sorted(update.figures.items()):
+        dataset(figures, name, float(value))
+    if volume.size:
+        counts, edges = histogram(volume)
+        shown = group(entry, "histogram", "NXdata", signal="voxels", axes=["value"], title="Histogram of the volume")
+        dataset(shown, "voxels", counts)
+        dataset(shown, "value", edges, units, long_name=update.quantity)
     data = group(entry, "data", "NXdata", signal="data", axes=["z", "y", "x"], title=update.quantity)
     dataset(data, "data", volume.astype(np.float32, copy=False), units, transform="none", offset=0.0, scaling=1.0)
     for axis, length in zip("zyx", volume.shape, strict=True):

@@ -21,7 +21,12 @@ _MAX_POINTS = 20_000
 _SHEET_COLUMNS = 8
 _MAX_SHEET = 64
 _MAX_PAGES = 4
-_QUANTITIES = {"electron_density_per_A3": ("Electron density", "electrons / Å³"), "delta": ("Refractive index", "δ")}
+_QUANTITIES = {
+    "electron_density_per_A3": ("Electron density", "electrons / Å³"),
+    "mass_density_g_per_cm3": ("Mass density", "g / cm³"),
+    "delta": ("Refractive index", "δ"),
+    "beta": ("Absorption index", "β"),
+}
 _SUFFIXES = {".h5", ".hdf5", ".nxs"}
 
 

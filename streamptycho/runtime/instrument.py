@@ -264,10 +264,10 @@ def _bindable(endpoint: str) -> str:
 
 
 def _kind(parts: tuple[bytes, ...]) -> Literal["start", "image", "other"]:
-    """Tell a detector message by its first bytes, in Stream V1 and V2."""
+    """Tell a detector message by its first bytes, in Stream V1 and V2 and in the open protocol."""
     head = parts[0][:256] if parts else b""
-    if b"dimage-1.0" in head or b"dtypeeimage" in head[:24]:
+    if b"dimage-1.0" in head or b"dtypeeimage" in head[:24] or b'"type":"frames"' in head[:24]:
         return "image"
-    if b"dheader-1.0" in head or b"dtypeestart" in head[:24]:
+    if b"dheader-1.0" in head or b"dtypeestart" in head[:24] or b'"type":"start"' in head[:24]:
         return "start"
     return "other"

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from streamptycho.messages import RawRecord
+from streamptycho.messages import RawBlock, RawRecord
+from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
+from streamptycho.runtime.subscription import Subscription
 
 RECEIVE_BYTES = 1 << 20
 MAX_DETECTOR_MESSAGE_BYTES = 1 << 30
 RETRY_NS = 500_000_000
-BURST = 256
+RECEIVE_QUEUE_MESSAGES = 4096
 
 
 class InstrumentError(ConnectionError):
@@ -34,6 +36,8 @@ class InstrumentClient:
         Where the position source listens.
     request
         What is sent to the position source after connecting.
+    subscribe
+        The position source publishes over ZeroMQ, instead of answering a TCP connection.
     clock_ns
         Receive times.
     """
@@ -45,14 +49,16 @@ class InstrumentClient:
         positions_port: int,
         request: bytes,
         *,
+        subscribe: bool = False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._clock_ns = clock_ns
         self._sequence = 0
         self._detector_endpoint = detector_endpoint
         self._detector: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
-        self._detector.setsockopt(zmq.RCVHWM, 20_000)
+        self._detector.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         self._detector.setsockopt(zmq.MAXMSGSIZE, MAX_DETECTOR_MESSAGE_BYTES)
+        self._receiver = BulkReceiver(self._detector, function_addresses())
         self._events: zmq.Socket[bytes] = self._detector.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )
@@ -67,27 +73,41 @@ class InstrumentClient:
                 "detector.endpoint must look like tcp://HOST:PORT"
             ) from None
         self._address = (positions_host, positions_port)
+        self._subscription: Subscription | None = None
+        if subscribe:
+            try:
+                self._subscription = Subscription(positions_host, positions_port, self._poller)
+            except zmq.ZMQError as error:
+                self._close_detector()
+                raise InstrumentError(
+                    f"tcp://{positions_host}:{positions_port} is not an address of a position source "
+                    f"({error.strerror}): check positions.host and positions.port"
+                ) from None
         self._request = request
         self._positions: tcp.socket | None = None
         self._next_try_ns = 0
         self._last_failure = "no answer"
         self.detector_connected = False
 
-    def poll(self, timeout_s: float) -> Iterator[RawRecord]:
-        """Yield what arrived, waiting for the first message at most the given time."""
+    def poll(self, timeout_s: float) -> Iterator[RawRecord | RawBlock]:
+        """Yield what arrived, waiting for the first message at most the given time.
+
+        A block of what the detector sent is valid until the next call.
+        """
         yield from self._connect_positions()
         ready = dict(self._poller.poll(int(timeout_s * 1000)))
         if self._events in ready:
             yield from self._follow_detector()
+        if self._subscription is not None:
+            for kind, content in self._subscription.receive():
+                yield self._record("positions", kind, content)
         if self._positions is not None and self._positions.fileno() in ready:
             yield from self._receive_positions()
         if self._detector in ready:
-            for _ in range(BURST):
-                try:
-                    parts = self._detector.recv_multipart(zmq.NOBLOCK)
-                except zmq.Again:
-                    break
-                yield self._record("detector", "data", tuple(parts))
+            block = self._receiver.receive(self._sequence + 1)
+            if block is not None:
+                self._sequence += len(block)
+                yield block
 
     def missing(self) -> str | None:
         """Return a sentence about the instrument that is not connected, None when both are."""
@@ -96,6 +116,10 @@ class InstrumentClient:
                 f"no detector answers at {self._detector_endpoint}: check detector.endpoint, the cable, and that the "
                 "stream interface is enabled"
             )
+        if self._subscription is not None:
+            host, port = self._address
+            silent = f"nothing publishes positions at {host}:{port}: check positions.host and positions.port"
+            return None if self._subscription.connected else silent
         if self._positions is None:
             host, port = self._address
             return (
@@ -106,12 +130,18 @@ class InstrumentClient:
 
     def close(self) -> None:
         """Close both connections."""
-        self._detector.disable_monitor()
-        self._events.close(0)
-        self._detector.close(0)
+        self._close_detector()
+        if self._subscription is not None:
+            self._subscription.close()
         if self._positions is not None:
             self._positions.close()
             self._positions = None
+
+    def _close_detector(self) -> None:
+        self._receiver.close()
+        self._detector.disable_monitor()
+        self._events.close(0)
+        self._detector.close(0)
 
     def _record(self, source: str, kind: str, parts: tuple[bytes, ...] = ()) -> RawRecord:
         self._sequence += 1
@@ -130,7 +160,7 @@ class InstrumentClient:
             yield self._record("detector", "connected" if self.detector_connected else "disconnected")
 
     def _connect_positions(self) -> Iterator[RawRecord]:
-        if self._positions is not None or self._clock_ns() < self._next_try_ns:
+        if self._subscription is not None or self._positions is not None or self._clock_ns() < self._next_try_ns:
             return
         self._next_try_ns = self._clock_ns() + RETRY_NS
         try:

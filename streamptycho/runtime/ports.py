@@ -11,6 +11,7 @@ from streamptycho.messages import (
     ObjectUpdate,
     ProjectionEnd,
     ProjectionStart,
+    RawBlock,
     RawRecord,
     ScanEnd,
     ServiceStatus,
@@ -71,9 +72,9 @@ def travels_as_data(message: Message) -> bool:
     """Whether losing the message would lose data: then it goes by the bounded queue that pushes back."""
     if isinstance(message, ObjectUpdate):
         return message.final
-    return isinstance(message, RawRecord | ProjectionStart | DiffractionBatch | ProjectionEnd | ScanEnd)
+    return isinstance(message, RawRecord | RawBlock | ProjectionStart | DiffractionBatch | ProjectionEnd | ScanEnd)
 
 
 def is_worth_a_look(message: Message) -> bool:
     """Whether people may want to see the message: then it is published, and only the newest counts."""
-    return not isinstance(message, RawRecord | DiffractionBatch)
+    return not isinstance(message, RawRecord | RawBlock | DiffractionBatch)

@@ -139,5 +139,10 @@ class StopSignal:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
 
+    def ignore(self) -> None:
+        """Let no signal replace the exit code of a process that is ending."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
     def _note(self, number: int, frame: object) -> None:
         self.count += 1

@@ -24,6 +24,7 @@ class RunFolder:
         self.path = path
         self.configuration = path / "config.yaml"
         self.log = path / "stream.log"
+        self.pixel_mask = path / "pixel_mask.npy"
         self.volume = path / "volume.nxs"
         self.nxtomo = path / "projections.nxs"
         self.summary = path / "summary.json"

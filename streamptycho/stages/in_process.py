@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.config import Config
-from streamptycho.messages import Message, RawRecord
+from streamptycho.messages import Message, RawBlock, RawRecord
 from streamptycho.runtime.ports import Stage, travels_as_data
 from streamptycho.runtime.service import Tap
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.reconstruct import ReconstructStage
-from streamptycho.stages.services import accounting_writer, projection_writer, status_writer, volume_writer
+from streamptycho.stages.services import accounting_writer, projection_writer, status_writer
+from streamptycho.stages.tomogram_files import volume_writer
 from streamptycho.stages.tomography import TomographyStage
 
 
@@ -49,7 +50,7 @@ class InProcessPipeline:
                 status_writer(folder),
             ]
 
-    def run(self, records: Iterable[RawRecord]) -> None:
+    def run(self, records: Iterable[RawRecord | RawBlock]) -> None:
         """Feed the records and finish the scan."""
         for record in records:
             self._feed(0, record)
@@ -75,8 +76,10 @@ class InProcessPipeline:
                 self._feed(position + 1, message)
 
 
-def records_of(reader: Iterable[RawRecord], progress: Callable[[int], None]) -> Iterator[RawRecord]:
+def records_of(
+    reader: Iterable[RawRecord | RawBlock], progress: Callable[[int], None]
+) -> Iterator[RawRecord | RawBlock]:
     """Yield the records and report how many bytes have passed."""
     for record in reader:
         yield record
-        progress(sum(map(len, record.parts)))
+        progress(len(record.data) if isinstance(record, RawBlock) else sum(map(len, record.parts)))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-
-import numpy as np
 
 from streamptycho import detectors, positions
 from streamptycho.config import Config
 from streamptycho.messages import (
     Anomaly,
-    Array,
     DiffractionBatch,
     FrameBlock,
     FramePreview,
@@ -21,17 +18,23 @@ from streamptycho.messages import (
     PositionBlock,
     ProjectionEnd,
     ProjectionStart,
+    RawBlock,
     RawRecord,
     ScanEnd,
     SeriesStart,
     ServiceStatus,
 )
 from streamptycho.pairing import Pairing
+from streamptycho.stages.joining import FrameJoiner, joined_rows
+from streamptycho.stages.latency import Latencies
+from streamptycho.stages.path import Path
 from streamptycho.stages.rates import Rate
+from streamptycho.stages.runs import holds_positions, joined, runs
 
 PREVIEW_EVERY_NS = 300_000_000
 PATH_POINTS = 20_000
 TICK_EVERY_NS = 50_000_000
+RECEIVED_TO_PAIRED = "received_to_paired"
 
 
 class IngestStage:
@@ -53,34 +56,73 @@ class IngestStage:
 
     def __init__(self, config: Config, *, restamp: bool = False) -> None:
         self._detector = detectors.decoder(config.detector)
+        self._takes_blocks = self._detector if isinstance(self._detector, detectors.BlockDecoder) else None
         self._positions = positions.decoder(config.positions)
+        self._joiner = FrameJoiner()
         self._pairing = Pairing(config.scan_id, config.pairing, config.projections)
         self._scan_id = config.scan_id
         self._restamp = restamp
         self._counters: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._frame_rate, self._row_rate = Rate(), Rate()
+        self._latencies = Latencies(RECEIVED_TO_PAIRED)
         self._record_ns = self._handled_ns = self._ticked_ns = 0
         self._next_frame_ns = self._next_path_ns = 0
-        self._path: deque[tuple[Array, Array]] = deque(maxlen=PATH_POINTS)
+        self._path = Path(PATH_POINTS)
         self._path_projection = 0
         self._newest: FrameBlock | None = None
         self._text = "waiting for the detector and the positions"
         self.finished = False
 
     def handle(self, message: Message, now_ns: int) -> Iterator[Message]:
-        """Decode one raw record and pair what it completes."""
-        if not isinstance(message, RawRecord) or self.finished:
+        """Decode raw records and pair what they complete."""
+        if isinstance(message, RawBlock):
+            for run in runs(message, self._ticked_ns + TICK_EVERY_NS, TICK_EVERY_NS):
+                if isinstance(run, RawRecord):
+                    yield from self._handle(run, now_ns)
+                elif holds_positions(run) and self._positions.transport == "tcp":
+                    self._counters["records"] += len(run) - 1
+                    yield from self._handle(joined(run), now_ns)
+                elif self._takes_blocks is not None and not holds_positions(run):
+                    yield from self._handle_run(run, self._takes_blocks, now_ns)
+                else:
+                    for record in run.records():
+                        yield from self._handle(record, now_ns)
+            yield from self._feed_all(self._joiner.take(), now_ns)
+        elif isinstance(message, RawRecord):
+            yield from self._handle(message, now_ns)
+            yield from self._feed_all(self._joiner.take(), now_ns)
+
+    def _handle(self, record: RawRecord, now_ns: int) -> Iterator[Message]:
+        """Take one record; its frames may be held, to be paired together with those that follow."""
+        if self.finished:
             return
         self._counters["records"] += 1
-        self._record_ns, self._handled_ns = max(message.received_ns, self._record_ns), now_ns
-        if message.kind == "end":
+        self._record_ns, self._handled_ns = max(record.received_ns, self._record_ns), now_ns
+        if record.kind == "end":
             yield from self._end("the stream ended", now_ns)
             return
-        for decoded in self._decode(message):
-            yield from self._feed(decoded, now_ns)
+        for decoded in joined_rows(self._decode(record)):
+            if isinstance(decoded, FrameBlock):
+                yield from self._feed_all(self._joiner.put(decoded, record.received_ns), now_ns)
+            else:
+                yield from self._feed_all([*self._joiner.take(), decoded], now_ns)
+        yield from self._pass_time(now_ns)
+
+    def _handle_run(self, run: RawBlock, decoder: detectors.BlockDecoder, now_ns: int) -> Iterator[Message]:
+        """Take consecutive messages of the detector, of one part each."""
+        if self.finished:
+            return
+        self._counters["records"] += len(run)
+        self._record_ns, self._handled_ns = max(int(run.received_ns.max()), self._record_ns), now_ns
+        yield from self._feed_all(self._joiner.take(), now_ns)
+        yield from self._feed_all(decoder.feed_block(run.data, run.spans, run.received_ns), now_ns)
+        yield from self._pass_time(now_ns)
+
+    def _pass_time(self, now_ns: int) -> Iterator[Message]:
         if self._record_ns - self._ticked_ns > TICK_EVERY_NS:
             self._ticked_ns = self._record_ns
+            yield from self._feed_all(self._joiner.take(), now_ns)
             yield from self._note(self._pairing.tick(self._record_ns), now_ns)
         yield from self._previews(now_ns)
 
@@ -108,6 +150,8 @@ class IngestStage:
             rates={"frames_per_s": self._frame_rate.per_s(now_ns), "rows_per_s": self._row_rate.per_s(now_ns)},
             queue=self._pairing.waiting_frames,
             lag_s=0.0 if self._restamp else max(0, self._handled_ns - self._record_ns) * 1e-9,
+            latencies=self._latencies.counts(),
+            latency_sums_s=self._latencies.sums_s(),
         )
 
     def _decode(self, record: RawRecord) -> Iterable[Message]:
@@ -124,6 +168,10 @@ class IngestStage:
             elif record.kind == "disconnected":
                 return self._positions.disconnected()
         return ()
+
+    def _feed_all(self, messages: Iterable[Message], now_ns: int) -> Iterator[Message]:
+        for decoded in messages:
+            yield from self._feed(decoded, now_ns)
 
     def _feed(self, decoded: Message, now_ns: int) -> Iterator[Message]:
         if isinstance(decoded, FrameBlock):
@@ -148,7 +196,8 @@ class IngestStage:
                 self._text = f"projection {out.projection}"
             elif isinstance(out, DiffractionBatch):
                 self._counters["frames_paired"] += len(out.index)
-                self._path.extend(zip(out.xy_m, out.quality, strict=True))
+                self._path.add(out.xy_m, out.quality)
+                out = self._timed(out, now_ns)
             elif isinstance(out, ProjectionEnd):
                 self._counters["projections"] += 1
                 self._counters["frames_sent"] += out.frames_sent
@@ -160,6 +209,15 @@ class IngestStage:
                 self._text = f"all frames handed on: {out.reason}"
             yield out
 
+    def _timed(self, batch: DiffractionBatch, now_ns: int) -> DiffractionBatch:
+        """Count how long the frames of a batch took. Of old records time goes on as it did when they were new."""
+        received_ns = batch.received_ns
+        if received_ns is not None:
+            shift_ns = now_ns - max(self._record_ns, self._ticked_ns) if self._restamp else 0
+            received_ns = received_ns + shift_ns
+            self._latencies[RECEIVED_TO_PAIRED].add(received_ns, now_ns)
+        return replace(batch, received_ns=received_ns, paired_ns=now_ns)
+
     def _previews(self, now_ns: int) -> Iterator[Message]:
         if self._newest is not None and now_ns >= self._next_frame_ns:
             self._next_frame_ns = now_ns + PREVIEW_EVERY_NS
@@ -167,16 +225,16 @@ class IngestStage:
             yield FramePreview(series=block.series, index=int(block.index[-1]), counts=block.counts[-1])
         if self._path and now_ns >= self._next_path_ns:
             self._next_path_ns = now_ns + PREVIEW_EVERY_NS
+            xy_m, quality = self._path.newest()
             yield PathPreview(
                 scan_id=self._scan_id,
                 projection=self._path_projection,
-                xy_m=np.array([xy for xy, _ in self._path], np.float32),
-                quality=np.array([quality for _, quality in self._path], np.uint8),
+                xy_m=xy_m,
+                quality=quality,
             )
 
     def _end(self, reason: str, now_ns: int) -> Iterator[Message]:
-        for decoded in (*self._detector.flush(), *self._positions.disconnected()):
-            yield from self._feed(decoded, now_ns)
+        yield from self._feed_all((*self._joiner.take(), *self._detector.flush(), *self._positions.flush()), now_ns)
         if not self.finished:
             yield from self._note(self._pairing.finish(self._record_ns, reason), now_ns)
         self.finished = True

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from streamptycho.config import ReconstructionConfig
 from streamptycho.messages import (
+    Array,
     DiffractionBatch,
     Message,
     ObjectUpdate,
@@ -17,7 +18,11 @@ from streamptycho.messages import (
     ServiceStatus,
 )
 from streamptycho.ptychography import Engine, engine
+from streamptycho.stages.latency import Latencies
 from streamptycho.stages.rates import Rate
+
+PAIRED_TO_VISIBLE = "paired_to_visible"
+RECEIVED_TO_FINAL = "received_to_final"
 
 
 class ReconstructStage:
@@ -50,6 +55,9 @@ class ReconstructStage:
         self._error: float | None = None
         self._next_preview_ns = 0
         self._latency_s = 0.0
+        self._latencies = Latencies(PAIRED_TO_VISIBLE, RECEIVED_TO_FINAL)
+        self._unseen: list[tuple[int, int]] = []
+        self._arrivals: list[Array] = []
         self.finished = False
 
     @property
@@ -90,6 +98,7 @@ class ReconstructStage:
             self._next_preview_ns = now_ns + int(self._config.preview_s * 1e9)
             update = self._engine.update()
             if update is not None:
+                self._seen(now_ns)
                 yield update
 
     def stop(self, now_ns: int) -> Iterator[Message]:
@@ -117,15 +126,27 @@ class ReconstructStage:
             dropped=dict(self._dropped),
             rates={"updates_per_s": self._rate.per_s(now_ns)},
             lag_s=self._latency_s,
+            latencies=self._latencies.counts(),
+            latency_sums_s=self._latencies.sums_s(),
         )
 
     def _add(self, batch: DiffractionBatch) -> Iterator[Message]:
         if self._start is None or batch.projection != self._start.projection:
             return
         self._counters["frames"] += len(batch.index)
+        if batch.paired_ns:
+            self._unseen.append((batch.paired_ns, len(batch.index)))
+        if batch.received_ns is not None:
+            self._arrivals.append(batch.received_ns)
         for anomaly in self._engine.add(batch):
             self._here[anomaly.reason] += anomaly.count
             yield anomaly
+
+    def _seen(self, now_ns: int) -> None:
+        """Take note that all frames so far are in a picture."""
+        for paired_ns, frames in self._unseen:
+            self._latencies[PAIRED_TO_VISIBLE].add(paired_ns, now_ns, frames)
+        self._unseen.clear()
 
     def _target_reached(self) -> bool:
         hurried = isinstance(self._next, ProjectionStart)
@@ -142,10 +163,15 @@ class ReconstructStage:
             last_frame_ns = end.last_frame_ns if end else now_ns
             self._latency_s = max(0, now_ns - last_frame_ns) * 1e-9
             self._counters["projections"] += 1
+            self._seen(now_ns)
+            for arrivals_ns in self._arrivals:
+                self._latencies[RECEIVED_TO_FINAL].add(arrivals_ns, now_ns)
             yield self._completed(update, end, dict(dropped), last_frame_ns)
         else:
             self._counters["projections_without_frames"] += 1
         self._dropped.update(here)
+        self._unseen.clear()
+        self._arrivals.clear()
         self._start = self._end = None
         yield from self._turn_over()
 

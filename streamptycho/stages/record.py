@@ -6,11 +6,14 @@ is the same service reading an old log.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from streamptycho.messages import Message, RawRecord, ServiceStatus
+import numpy as np
+
+from streamptycho.messages import RECORD_KINDS, Message, RawBlock, RawRecord, ServiceStatus
 from streamptycho.recording.stream_log import StreamLogError, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.stages.rates import Rate
@@ -19,6 +22,8 @@ POLL_S = 0.05
 DRAIN_S = 5.0
 AT_END_S = 0.002
 CONNECTING_S = 5.0
+LOOK_AT_DISK_S = 2.0
+ALMOST_FULL_BYTES = 1 << 30
 
 
 class Recorder:
@@ -34,6 +39,8 @@ class Recorder:
         Longest time that data stay in memory.
     connect_timeout_s
         How long the instruments may take to answer, None for ever.
+    warn_s
+        From how long before the disk is full on the operator is told.
     """
 
     def __init__(
@@ -43,10 +50,13 @@ class Recorder:
         *,
         sync_s: float,
         connect_timeout_s: float | None,
+        warn_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._writer, self._clock = client, writer, clock
         self._sync_s, self._connect_timeout_s = sync_s, connect_timeout_s
+        self._warn_s, self._disk = warn_s, ""
+        self._looked, self._bytes_then = clock(), 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self.failure: str | None = None
@@ -86,7 +96,9 @@ class Recorder:
             seen_both = seen_both or missing is None
             now = self._clock()
             patient = not seen_both and now - started < CONNECTING_S
-            self.text = "recording" if missing is None else "connecting" if patient else missing
+            text = "recording" if missing is None else "connecting" if patient else missing
+            warning = self._warning()
+            self.text = f"{text}; {warning}" if warning else text
             if not seen_both and self._connect_timeout_s is not None and now - started > self._connect_timeout_s:
                 self.failure = missing
                 break
@@ -104,11 +116,38 @@ class Recorder:
 
     def _take(self, timeout_s: float) -> int:
         before = self.records
-        for record in self._client.poll(timeout_s):
-            self._writer.append(record)
-            self.records += 1
-            self.bytes += sum(map(len, record.parts))
+        for arrived in self._client.poll(timeout_s):
+            if isinstance(arrived, RawBlock):
+                self._writer.append_block(arrived)
+                self.records += len(arrived)
+                self.bytes += len(arrived.data)
+            else:
+                self._writer.append(arrived)
+                self.records += 1
+                self.bytes += sum(map(len, arrived.parts))
         return self.records - before
+
+    def _warning(self) -> str:
+        """Return what the operator has to know of the disk, before it is full."""
+        now = self._clock()
+        if now - self._looked >= LOOK_AT_DISK_S:
+            rate = (self.bytes - self._bytes_then) / (now - self._looked)
+            free = self._writer.free_bytes()
+            self._looked, self._bytes_then = now, self.bytes
+            self._disk = "" if free is None else disk_warning(free, rate, self._warn_s)
+        return self._disk
+
+
+def disk_warning(free_bytes: int, bytes_per_s: float, warn_s: float) -> str:
+    """Return in words how soon a disk is full at this rate, empty while that is far."""
+    left_s = free_bytes / bytes_per_s if bytes_per_s > 0 else math.inf
+    if left_s > warn_s and free_bytes > ALMOST_FULL_BYTES:
+        return ""
+    room = f"{free_bytes / 1e9:.1f} GB are free for the log"
+    if math.isinf(left_s):
+        return f"the disk is almost full: {room}"
+    when = f"{left_s / 60:.0f} min" if left_s >= 120 else f"{left_s:.0f} s"
+    return f"the disk is full in {when} at {bytes_per_s / 1e6:.0f} MB/s, {room}: free space or stop the scan"
 
 
 class LogFeed:
@@ -124,7 +163,7 @@ class LogFeed:
 
     def __init__(
         self,
-        records: Iterable[RawRecord | None],
+        records: Iterable[RawRecord | RawBlock | None],
         *,
         speed: float | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -132,7 +171,7 @@ class LogFeed:
     ) -> None:
         self._records = iter(records)
         self._speed, self._clock, self._sleep = speed, clock, sleep
-        self._pending: RawRecord | None = None
+        self._pending: RawRecord | RawBlock | None = None
         self._first_ns: int | None = None
         self._began = 0.0
         self._last_ns = 0
@@ -154,14 +193,22 @@ class LogFeed:
             if self._pending is None:
                 self._sleep(min(timeout_s, AT_END_S))
                 return None
-        wait_s = self._due(self._pending) - self._clock()
+        first = self._pending.record(0) if isinstance(self._pending, RawBlock) else self._pending
+        wait_s = self._due(first) - self._clock()
         if wait_s > timeout_s:
             self._sleep(timeout_s)
             return None
         if wait_s > 0:
             self._sleep(wait_s)
         record, self._pending = self._pending, None
-        self._last_ns = record.received_ns
+        if isinstance(record, RawBlock):
+            count = self._count_due(record)
+            if count < len(record):
+                self._pending = record.some(count, len(record))
+                record = record.some(0, count)
+            self._last_ns = int(record.received_ns[-1])
+        else:
+            self._last_ns = record.received_ns
         return record
 
     def close(self) -> None:
@@ -173,6 +220,16 @@ class LogFeed:
         if self._first_ns is None:
             self._first_ns, self._began = record.received_ns, self._clock()
         return self._began + (record.received_ns - self._first_ns) * 1e-9 / self._speed
+
+    def _count_due(self, block: RawBlock) -> int:
+        """Return how many of the first records of a block are due, one at least."""
+        if self._speed is None:
+            return len(block)
+        if self._first_ns is None:
+            return 1
+        reached_ns = self._first_ns + (self._clock() - self._began) * 1e9 * self._speed
+        later = np.flatnonzero(block.received_ns > reached_ns)
+        return max(1, int(later[0])) if len(later) else len(block)
 
     def _ending(self) -> RawRecord:
         return RawRecord(source="recorder", kind="end", sequence=0, received_ns=self._last_ns)
@@ -200,12 +257,14 @@ class RecordStage:
         self.finished = False
 
     def handle(self, message: Message, now_ns: int) -> Iterator[Message]:
-        """Hand one record on."""
-        if not isinstance(message, RawRecord):
+        """Hand a record or a block of them on."""
+        if not isinstance(message, RawRecord | RawBlock):
             return
-        self._handed += 1
-        self._rate.add(1, now_ns)
-        self.finished = message.kind == "end"
+        count = len(message) if isinstance(message, RawBlock) else 1
+        self._handed += count
+        self._rate.add(count, now_ns)
+        kind = RECORD_KINDS[message.kind[-1]] if isinstance(message, RawBlock) else message.kind
+        self.finished = kind == "end"
         yield message
 
     def work(self, now_ns: int) -> Iterator[Message]:

@@ -10,14 +10,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamptycho import positions
 from streamptycho.config import Config, dump
-from streamptycho.messages import Message, ObjectUpdate, ProjectionEnd, ServiceStatus, VolumeUpdate
-from streamptycho.recording.nexus import Provenance, write_projection, write_volume
-from streamptycho.recording.nxtomo import write_nxtomo
+from streamptycho.messages import Message, ObjectUpdate, ProjectionEnd, ServiceStatus
+from streamptycho.recording.nexus import Provenance, write_projection
 from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.ports import Sink, Source, Stage
@@ -36,6 +36,7 @@ from streamptycho.stages.folder import RunFolder, append_json
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.reconstruct import ReconstructStage
 from streamptycho.stages.record import LogFeed, Recorder, RecordStage
+from streamptycho.stages.tomogram_files import volume_writer
 from streamptycho.stages.tomography import TomographyStage
 
 FAILED = 3
@@ -70,9 +71,9 @@ def run_service(name: str, config: Config, options: ServiceOptions) -> int:
             print(f"{name} failed: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
             options.folder.write_status(ServiceStatus(service=name, state="failed", text=sentence))
         _wait_until_sent(stop, LAST_WORDS_S)
+        stop.ignore()
         return FAILED
-    finally:
-        stop.release()
+    stop.release()
     _wait_until_sent(stop)
     return 0
 
@@ -94,21 +95,27 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     recorder = log = None
     if options.replay is not None:
         log = StreamLogReader(options.replay)
-        feed = LogFeed(log, speed=options.speed)
+        feed = LogFeed(log.blocks(), speed=options.speed)
     else:
         writer = StreamLogWriter(options.folder.log, configuration=dump(config))
         writer.flush()
+        target = positions.decoder(config.positions)
         client = InstrumentClient(
             config.detector.endpoint,
             config.positions.host,
             config.positions.port,
-            positions.decoder(config.positions).request(),
+            target.request(),
+            subscribe=target.transport == "zmq_sub",
         )
         recorder = Recorder(
-            client, writer, sync_s=config.record.sync_s, connect_timeout_s=config.record.connect_timeout_s
+            client,
+            writer,
+            sync_s=config.record.sync_s,
+            connect_timeout_s=config.record.connect_timeout_s,
+            warn_s=config.record.disk_warning_s,
         )
         recorder.start()
-        feed = LogFeed(StreamLogReader(options.folder.log).follow())
+        feed = LogFeed(StreamLogReader(options.folder.log).follow_blocks())
     ending = False
 
     def should_stop() -> bool:
@@ -158,16 +165,17 @@ def _reconstruct(config: Config, options: ServiceOptions, stop: StopSignal) -> N
 
 
 def _tomography(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
-    stage = TomographyStage(config.scan_id, config.tomography)
-    _loop(
-        stage,
-        PullSource(data_endpoint(config.pipeline.reconstruct), config.pipeline.high_water_mark),
-        None,
-        config,
-        options,
-        stop,
-        volume_writer(config, options.folder, stage),
-    )
+    with ThreadPoolExecutor(1, "alignment") as aside:
+        stage = TomographyStage(config.scan_id, config.tomography, aside.submit)
+        _loop(
+            stage,
+            PullSource(data_endpoint(config.pipeline.reconstruct), config.pipeline.high_water_mark),
+            None,
+            config,
+            options,
+            stop,
+            volume_writer(config, options.folder, stage),
+        )
 
 
 def _monitor(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
@@ -266,6 +274,9 @@ def projection_writer(config: Config, folder: RunFolder) -> Tap:
                 "projection": message.projection,
                 "angle_deg": message.angle_deg,
                 "error": message.error,
+                "noise_floor": message.noise_floor,
+                "correction_rms_m": message.correction_rms_m,
+                "mode_power": message.mode_power,
                 "resolution_m": message.resolution_m,
                 "sweeps": message.sweeps,
                 "frames": len(message.index),
@@ -273,20 +284,5 @@ def projection_writer(config: Config, folder: RunFolder) -> Tap:
                 "latency_s": max(0, time.time_ns() - message.last_frame_ns) * 1e-9,
             },
         )
-
-    return write
-
-
-def volume_writer(config: Config, folder: RunFolder, stage: TomographyStage) -> Tap:
-    """Return a tap that writes the volume when it is final."""
-    configuration = dump(config)
-
-    def write(message: Message) -> None:
-        if not isinstance(message, VolumeUpdate) or not message.final:
-            return
-        provenance = Provenance(configuration=configuration)
-        stack = stage.aggregator.projection_stack()
-        write_volume(folder.volume, stage.aggregator.volume(), message, stack, provenance)
-        write_nxtomo(folder.nxtomo, stack, name=config.scan_id)
 
     return write

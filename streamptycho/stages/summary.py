@@ -7,6 +7,7 @@ from typing import Any
 
 from streamptycho import __version__
 from streamptycho.stages.folder import RunFolder, read_json_lines
+from streamptycho.stages.latency import described
 from streamptycho.stages.pipeline import RunResult
 
 
@@ -15,7 +16,7 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
 
     `frames.anomalies` counts what was noticed and lost no frame. `frames.unexplained` is what was announced by the
     detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong. `log` is
-    what a replay found damaged in its log and left out.
+    what a replay found damaged in its log and left out. `latency` tells how long frames took through the pipeline.
 
     Parameters
     ----------
@@ -26,7 +27,8 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
     volume
         What is known of the volume, None when there is none.
     """
-    ends = read_json_lines(folder.accounting)
+    # a service that was started again tells the projections again that it reads again from the log
+    ends = list({end["projection"]: end for end in read_json_lines(folder.accounting)}.values())
     finished = {line["projection"]: line for line in read_json_lines(folder.reconstructed)}
     dropped: Counter[str] = Counter()
     for end in ends:
@@ -56,6 +58,7 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
         "log": {name: read.get(name, 0) for name in ("torn_bytes", "corrupt_records")},
         "projections": [_projection(end, finished.get(end["projection"])) for end in ends],
         "volume": volume,
+        "latency": described(statuses),
         "rates": _rates(ends, finished, result),
     }
 
@@ -70,6 +73,9 @@ def _projection(end: dict[str, Any], line: dict[str, Any] | None) -> dict[str, A
         "frames_paired": end["frames_paired"],
         "dropped": end["dropped"],
         "error": line.get("error"),
+        "noise_floor": line.get("noise_floor"),
+        "correction_rms_m": line.get("correction_rms_m"),
+        "mode_power": line.get("mode_power"),
         "resolution_m": line.get("resolution_m"),
         "sweeps": line.get("sweeps"),
         "latency_s": line.get("latency_s"),

@@ -242,3 +242,30 @@ def test_independent_sender():
     for block, blob in zip(blocks, blobs, strict=True):
         plain = bitshuffle.decompress_lz4(np.frombuffer(blob, np.uint8, offset=12), (512, 512), np.dtype("uint16"))
         np.testing.assert_array_equal(block.counts[0], np.where(plain > 3825, 65535, plain))
+
+
+def test_truth_values_are_no_sizes():
+    start, image, _ = series(frames=1)
+    for position, key in ((4, "shape"), (1, "shape")):
+        parts = list(start if position == 4 else image)
+        parts[position] = changed(parts[position], **{key: [True, 600]})
+        heard = run(make(), [parts, image] if position == 4 else [start, parts])
+        assert {m.reason for m in heard if isinstance(m, Anomaly)} == {Reason.CORRUPT}
+
+
+def test_a_message_of_several_parts_is_counted_after_lone_ones_that_were_lost():
+    start, image, _ = series(frames=1)
+    target = make()
+    list(target.feed(start, 1))
+    lone = [m for _ in range(2) for m in target.feed([b"?"], 1)]
+    assert [m.reason for m in lone] == [Reason.CORRUPT]
+    (loss,) = target.feed([b"?", *image[1:]], 1)
+    assert (loss.reason, loss.unit) == (Reason.CORRUPT, "frames")
+
+
+def test_parts_of_an_image_whose_beginning_is_lost_are_no_parts_of_a_header():
+    start, image, _ = series(frames=1)
+    said = [[start[0]], [start[1]], [b"?", *image[1:]], image]
+    heard = run(make(), said)
+    assert [(m.reason, m.unit) for m in heard if isinstance(m, Anomaly)] == [(Reason.CORRUPT, "frames")]
+    assert sum(isinstance(m, FrameBlock) for m in heard) == 1

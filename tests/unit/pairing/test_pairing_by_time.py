@@ -174,3 +174,21 @@ def test_rows_without_time_leave_frames_unpaired_and_are_counted() -> None:
     outcome, core = run([*detector, *stream], PairingConfig(by="time"))
     assert outcome.ends[0].frames_paired == 0
     assert core.anomalies["out of range"] == 10
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_averages_over_exposures_do_not_depend_on_who_comes_first(seed: int) -> None:
+    config = PairingConfig(by="time", interpolation="average", match="order")
+    detector, middle_s = frames(200.0, exposure=0.9)
+    positions = rows(3000.0)
+    expected, _ = run(positions + detector, config)
+    mixed, _ = run(merge(detector, positions, random.Random(seed)), config, tick_every=7)
+    assert mixed.frames.keys() == expected.frames.keys()
+    for key, (_, xy, quality) in mixed.frames.items():
+        assert quality == expected.frames[key][2]
+        np.testing.assert_allclose(xy, expected.frames[key][1], rtol=0, atol=1e-15)
+    fine = np.linspace(-0.45, 0.45, 2001) / 200.0
+    for (_, index), (_, xy, quality) in list(expected.frames.items())[::9]:
+        mean = snake(middle_s[index] + fine).mean(axis=0)
+        assert np.linalg.norm(np.array(xy) - mean) < 2e-9 or Quality(quality) is Quality.EXTRAPOLATED

@@ -58,11 +58,24 @@ def test_every_frame_is_paired_with_its_own_position_and_leaves_files(tmp_path):
     [
         {"pairing": {"by": "time"}, "simulation": {**SMALL_SCAN, "projections": 3, "position_rate_hz": 2000.0}},
         {"pairing": {"by": "time"}, "simulation": {**SMALL_SCAN, "projections": 3, "position_rate_hz": 100.0}},
+        {
+            "pairing": {"by": "time", "interpolation": "average"},
+            "simulation": {**SMALL_SCAN, "projections": 3, "position_rate_hz": 4000.0},
+        },
         {"detector": {"protocol": "dectris_stream1", "region": {"size_px": 64}}},
+        {"detector": {"protocol": "open", "region": {"size_px": 64}}},
         {"projections": {"count": 3, "cut_by": "count", "frames": 80}},
         {"projections": {"count": 3, "cut_by": "angle", "min_angle_step_deg": 5.0}},
     ],
-    ids=["faster positions", "slower positions", "stream 1", "cut by count", "cut by angle"],
+    ids=[
+        "faster positions",
+        "slower positions",
+        "positions averaged",
+        "stream 1",
+        "open",
+        "cut by count",
+        "cut by angle",
+    ],
 )
 def test_other_ways_to_pair_and_cut_account_for_every_frame(sections, tmp_path):
     config, folder = small(**sections), RunFolder(tmp_path / "run")

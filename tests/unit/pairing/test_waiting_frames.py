@@ -1,0 +1,67 @@
+"""Waiting frames in columns behave as a dictionary of frames does."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamptycho.pairing.waiting import Counts, WaitingFrames
+
+
+def frames(index):
+    counts = np.zeros((len(index), 2, 2), np.uint32)
+    counts[:, 0, 0] = index
+    return counts
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 80), st.floats(0.05, 0.95))
+def test_what_goes_in_comes_out_once_with_what_belongs_to_it(seed, most, share):
+    rng = np.random.default_rng(seed)
+    waiting, model, now_ns = WaitingFrames(4), {}, 0
+    unseen = rng.permutation(300).tolist()
+    while unseen or model:
+        now_ns += 1
+        count = int(rng.integers(0, most + 1))
+        new, unseen = np.array(unseen[:count], np.int64), unseen[count:]
+        if len(new):
+            shuffled = np.arange(len(new))[::-1]
+            waiting.add(new, new * 1.5, new * 0.5, np.full(len(new), now_ns), frames(new[::-1]), shuffled)
+            model.update((int(k), now_ns) for k in new)
+        assert len(waiting) == len(model)
+        assert waiting.indices().tolist() == list(model)
+        if model:
+            assert waiting.oldest_ns == next(iter(model.values()))
+        asked = np.arange(-3, 310)
+        assert waiting.contains(asked).tolist() == [int(k) in model for k in asked]
+        assert waiting.has_seen(asked).tolist() == [0 <= k < 300 and int(k) not in unseen for k in asked]
+        gone = [k for k in model if rng.random() < share] if unseen else list(model)
+        if gone:
+            index = np.array(gone, np.int64)
+            middle_s, half_s = waiting.times_s(index)
+            assert (middle_s.tolist(), half_s.tolist()) == ((index * 1.5).tolist(), (index * 0.5).tolist())
+            counts, arrived_ns = waiting.take(index)
+            assert counts.gather()[:, 0, 0].tolist() == gone
+            assert arrived_ns.tolist() == [model.pop(k) for k in gone]
+    assert not waiting._blocks
+
+
+def test_a_frame_that_waits_does_not_hold_the_memory_of_its_block():
+    waiting = WaitingFrames(1000)
+    index = np.arange(1000)
+    waiting.add(index, index * 1.0, index * 1.0, index, frames(index), index)
+    waiting.take(np.delete(index, 437))
+    (left,) = waiting._blocks.values()
+    assert len(left) == 1
+    assert waiting.take(np.array([437]))[0].gather()[0, 0, 0] == 437
+
+
+def test_frames_that_lie_one_behind_the_other_are_not_copied():
+    block = frames(np.arange(100))
+    counts = Counts((block,), np.zeros(10, np.int64), np.arange(20, 30))
+    assert np.shares_memory(counts.gather(), block)
+    both = Counts.joined([counts, Counts((frames(np.arange(5)),), np.zeros(2, np.int64), np.array([4, 1])), counts])
+    assert both.gather()[:, 0, 0].tolist() == [*range(20, 30), 4, 1, *range(20, 30)]
+    assert both.some(np.array([11, 0])).gather()[:, 0, 0].tolist() == [1, 20]
+    assert len(both.blocks) == 2
