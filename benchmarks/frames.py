@@ -59,6 +59,15 @@ def selun_series(n_frames: int) -> Series:
     return _series(config, counts, n_frames)
 
 
+def large_series(n_frames: int) -> Series:
+    """Return a series of an EIGER2 16M, 4362 x 4148 pixels of 16 bit: the scattering of the 500K, side by side."""
+    config, counts = _eiger_counts()
+    rows, columns = 4362, 4148
+    down, across = -(-rows // counts.shape[1]), -(-columns // counts.shape[2])
+    wide = np.tile(counts[:2], (1, down, across))[:, :rows, :columns]
+    return _series(config, np.ascontiguousarray(wide), n_frames)
+
+
 @functools.cache
 def _eiger_counts() -> tuple[Config, Array]:
     config = load(CONFIGS / "i13-1_eiger_3khz.yaml")

@@ -27,6 +27,7 @@ from streamptycho.pairing import Pairing
 
 SIDE = 128
 BATCH = 64
+BLOCK = 200
 PERIOD_S = 1 / 3000
 FRAMES_PER_ROW = 3
 
@@ -73,7 +74,7 @@ def _region_counts() -> Array:
 
 
 def _messages(frames: int, counts: Array, frames_per_row: int) -> Iterator[Message]:
-    """Yield what the decoders of one projection give: frames one by one, positions in blocks, ahead of the frames."""
+    """Yield what the decoders of one projection give: frames in blocks, positions in blocks, ahead of the frames."""
     yield SeriesStart(
         series="1", n_frames=frames, geometry=Geometry(11_000.0, 5.1, 75e-6, (SIDE, SIDE)), epoch_s=EPOCH_S
     )
@@ -82,10 +83,11 @@ def _messages(frames: int, counts: Array, frames_per_row: int) -> Iterator[Messa
     exposure_s = 0.9 * PERIOD_S
     time_s = np.arange(rows) * frames_per_row * PERIOD_S + (exposure_s / 2 if frames_per_row == 1 else 0.0)
     xy_m = scan_xy_m(rows)
-    rows_per_block = max(1, BATCH // frames_per_row)
+    rows_per_block = max(1, BLOCK // frames_per_row)
     sent = 0
-    for k in range(frames):
-        while sent < rows and sent < (k // frames_per_row) + 2:
+    for first in range(0, frames, BLOCK):
+        index = np.arange(first, min(first + BLOCK, frames))
+        while sent < rows and sent < index[-1] // frames_per_row + 2:
             block = slice(sent, min(sent + rows_per_block, rows))
             yield PositionBlock(
                 acquisition="1", row=np.arange(block.start, block.stop), time_s=time_s[block], xy_m=xy_m[block]
@@ -93,10 +95,10 @@ def _messages(frames: int, counts: Array, frames_per_row: int) -> Iterator[Messa
             sent = block.stop
         yield FrameBlock(
             series="1",
-            index=np.array([k]),
-            exposure_start_s=np.array([k * PERIOD_S]),
-            exposure_stop_s=np.array([k * PERIOD_S + exposure_s]),
-            counts=counts[k % len(counts)][np.newaxis],
+            index=index,
+            exposure_start_s=index * PERIOD_S,
+            exposure_stop_s=index * PERIOD_S + exposure_s,
+            counts=counts[index % len(counts)],
         )
     yield SeriesEnd(series="1")
     yield AcquisitionEnd(acquisition="1", rows=rows, reason="Disarmed", complete=True)

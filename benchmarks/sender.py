@@ -13,7 +13,7 @@ import zmq
 from streamptycho.messages import RawRecord
 from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 
-HIGH_WATER_MARK = 512
+HIGH_WATER_MARK = 4096
 TIMEOUT_MS = 20_000
 
 
@@ -22,13 +22,17 @@ class Sender:
 
     def __init__(self, process: subprocess.Popen[bytes], socket: zmq.Socket[bytes]) -> None:
         self._process = process
-        self._socket = socket
+        self.socket = socket
 
     def send_all(self) -> None:
         """Have the whole series sent once, as fast as it is received."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
+
+    def wait(self, timeout_s: float = TIMEOUT_MS / 1000) -> bool:
+        """Wait for a message; whether there is one."""
+        return bool(self.socket.poll(int(timeout_s * 1000)))
 
     def receive(self) -> list[bytes]:
         """Return the next message.
@@ -38,9 +42,9 @@ class Sender:
         TimeoutError
             If none comes.
         """
-        if not self._socket.poll(TIMEOUT_MS):
+        if not self.socket.poll(TIMEOUT_MS):
             raise TimeoutError(f"no message in {TIMEOUT_MS / 1000:.0f} s from the sending process")
-        return self._socket.recv_multipart()
+        return self.socket.recv_multipart()
 
 
 @contextmanager
@@ -74,7 +78,10 @@ def main() -> None:
         try:
             while sys.stdin.buffer.read(1):
                 for parts in messages:
-                    socket.send_multipart(parts)
+                    if len(parts) == 1:
+                        socket.send(parts[0])
+                    else:
+                        socket.send_multipart(parts)
         except zmq.Again:
             sys.exit("nobody receives any more")
 

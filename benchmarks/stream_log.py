@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.clock import by_turns, compared
 from benchmarks.frames import eiger_series, selun_series
 from benchmarks.row import Effort, Row, WrongResult
-from streamptycho.messages import RawRecord
+from streamptycho.messages import RawBlock
 from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
+
+STEP_BYTES = 4 << 20
 
 
 def large_records(effort: Effort) -> Iterator[Row]:
@@ -26,18 +30,16 @@ def small_records(effort: Effort) -> Iterator[Row]:
 
 def _rows(messages: list[bytes], effort: Effort) -> Iterator[Row]:
     megabytes = sum(map(len, messages)) / 1e6
-    records = [
-        RawRecord(source="detector", kind="data", sequence=k, received_ns=1000 * k, parts=(message,))
-        for k, message in enumerate(messages)
-    ]
+    step = max(1, STEP_BYTES * len(messages) // sum(map(len, messages)))
+    blocks = [_block(messages[first : first + step], first) for first in range(0, len(messages), step)]
     with tempfile.TemporaryDirectory() as folder:
         log, plain = Path(folder) / "stream.log", Path(folder) / "plain"
 
         def append() -> float:
             log.unlink(missing_ok=True)
             with StreamLogWriter(log) as writer:
-                for record in records:
-                    writer.append(record)
+                for block in blocks:
+                    writer.append_block(block)
             return megabytes
 
         def write() -> float:
@@ -50,7 +52,8 @@ def _rows(messages: list[bytes], effort: Effort) -> Iterator[Row]:
 
         def read_log() -> float:
             with StreamLogReader(log) as reader:
-                if sum(len(record.parts[0]) for record in reader) != sum(map(len, messages)):
+                read = [block for block in reader.blocks() if isinstance(block, RawBlock)]
+                if sum(int(np.diff(block.spans).sum()) for block in read) != sum(map(len, messages)):
                     raise WrongResult("the stream log gives other bytes back than were recorded")
             return megabytes
 
@@ -75,4 +78,19 @@ def _rows(messages: list[bytes], effort: Effort) -> Iterator[Row]:
     meaning = f"checksums verified, from the page cache; {records_per_s:,.0f} records/s"
     yield compared(
         f"{what}: read", "MB/s", reading["ours"], ("plain file, one read each", reading["plain"]), meaning, facts
+    )
+
+
+def _block(messages: list[bytes], first: int) -> RawBlock:
+    """Return messages as they come from the socket: many at once."""
+    count = len(messages)
+    ends = np.cumsum([0, *map(len, messages)])
+    return RawBlock(
+        source=np.zeros(count, np.uint8),
+        kind=np.zeros(count, np.uint8),
+        sequence=np.arange(first, first + count),
+        received_ns=1000 * np.arange(first, first + count),
+        first_part=np.arange(count + 1),
+        spans=np.stack([ends[:-1], ends[1:]], axis=1),
+        data=np.frombuffer(b"".join(messages), np.uint8),
     )

@@ -7,27 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from streamptycho.config_base import Count as Count
+from streamptycho.config_base import Finite as Finite
+from streamptycho.config_base import Port as Port
+from streamptycho.config_base import Positive as Positive
+from streamptycho.config_base import Section as Section
+from streamptycho.config_reconstruction import ProbeConfig as ProbeConfig
+from streamptycho.config_reconstruction import ReconstructionConfig as ReconstructionConfig
 
 Orientation = Literal[
     "identity", "flip_x", "flip_y", "flip_xy", "swap_xy", "swap_xy_flip_x", "swap_xy_flip_y", "swap_xy_flip_xy"
 ]
 ORIENTATIONS: tuple[Orientation, ...] = Orientation.__args__  # type: ignore[attr-defined]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-
 
 class ConfigError(ValueError):
     """A configuration that cannot be used: says where, what was expected and what is near."""
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -46,11 +43,18 @@ class RegionConfig(Section):
 
 
 class DetectorConfig(Section):
-    """The frame source. `energy_ev`, `distance_m` and `pixel_m` replace what the stream says."""
+    """The frame source. `energy_ev`, `distance_m` and `pixel_m` replace what the stream says.
+
+    `protocol` is "dectris_stream1", "dectris_stream2", "open" (docs/open-protocol.md) or a plugin. `channel` is the
+    threshold or difference image that is reconstructed, None for the first. `mask` names more pixels that are not
+    measured, besides those of the stream: a .npy, .tif or .h5 file (FILE.h5:/path/in/it), or the address at which the
+    detector answers with its mask (http://HOST/detector/api/1.8.0/config/pixel_mask). It is read when a run starts.
+    """
 
     protocol: str = "dectris_stream2"
     endpoint: str = "tcp://127.0.0.1:31001"
     channel: str | None = None
+    mask: str | None = None
     energy_ev: Positive | None = None
     distance_m: Positive | None = None
     pixel_m: Positive | None = None
@@ -69,6 +73,8 @@ class AxisConfig(Section):
 class PositionsConfig(Section):
     """The position source. `x` and `y` scale to metres, `angle` to degrees, `time` to seconds.
 
+    `protocol` "pandabox" reads the data port of the box (TCP), "panda_json" its values as JSON over ZeroMQ, from the
+    PUB at `host` and `port`. `rows_per_frame` rows in a row belong to one exposure and are averaged to one.
     `orientation` turns stage axes into those of the frames (one of the eight flips and swaps, swap first).
     """
 
@@ -80,6 +86,7 @@ class PositionsConfig(Section):
     y: AxisConfig = AxisConfig(column="INENC2.VAL.Mean", scale=1e-6)
     angle: AxisConfig | None = None
     time: AxisConfig | None = AxisConfig(column="PCAP.TS_START.Value")
+    rows_per_frame: Annotated[int, Field(ge=1, le=10_000)] = 1
     orientation: Orientation = "identity"
 
 
@@ -87,14 +94,15 @@ class PairingConfig(Section):
     """How frames get their positions.
 
     `by` "row": frame k of a series has row k of the acquisition. `by` "time": rows are interpolated at the middle of
-    the exposure. `clock_offset_s` is position clock minus detector clock, "measured" aligns the first row of an
-    acquisition with the first exposure of its series. `match` says how a series finds its acquisition: by absolute
-    time, by order of arming, or by time where both sides have it ("auto"). `one_acquisition` True when the position
-    source is armed once for many series.
+    the exposure, or averaged over it (`interpolation` "average", for rows that are faster than frames).
+    `clock_offset_s` is position clock minus detector clock, "measured" aligns the first row of an acquisition with
+    the first exposure of its series. `match` says how a series finds its acquisition: by absolute time, by order of
+    arming, or by time where both sides have it ("auto"). `one_acquisition` True when the position source is armed
+    once for many series.
     """
 
     by: Literal["row", "time"] = "row"
-    interpolation: Literal["linear", "smooth"] = "linear"
+    interpolation: Literal["linear", "smooth", "average"] = "linear"
     clock_offset_s: Finite | Literal["measured"] = 0.0
     match: Literal["auto", "time", "order"] = "auto"
     match_window_s: Positive = 2.0
@@ -127,77 +135,41 @@ class ProjectionsConfig(Section):
         return self
 
 
-class ProbeConfig(Section):
-    """Where the first probe comes from.
-
-    "data": a disc of `diameter_m` with the mean modulus of the data and `defocus_m` of curvature;
-    "file": complex array of the .npy `file`, or `key` of the .npz `file`, (n, n) or (modes, n, n). A relative path
-    counts from the folder of the configuration, or of the log that carries it.
-    """
-
-    start: Literal["data", "file"] = "data"
-    diameter_m: Positive | None = None
-    defocus_m: Finite = 0.0
-    file: Path | None = None
-    key: str = "probe"
-
-
-class ReconstructionConfig(Section):
-    """The incremental engine.
-
-    `sweeps` is how often every frame is visited in the end; a projection is left after `min_sweeps` when the next one
-    is waiting. `slice_s` is the time budget of one call, `preview_s` the time between two pictures.
-    """
-
-    engine: str = "epie"
-    device: Literal["cpu", "gpu"] = "cpu"
-    modes: Annotated[int, Field(ge=1, le=32)] = 1
-    sweeps: Count = 30
-    min_sweeps: Count = 10
-    object_step: Annotated[float, Field(gt=0, le=2)] = 0.9
-    probe_step: Annotated[float, Field(gt=0, le=2)] = 0.3
-    probe_delay_sweeps: Annotated[int, Field(ge=0)] = 2
-    margin_px: Annotated[int, Field(ge=0, le=4096)] = 16
-    max_canvas_px: Annotated[int, Field(ge=16, le=65536)] = 8_192
-    carry_probe: bool = True
-    use_turnaround: bool = False
-    seed: int = 0
-    slice_s: Positive = 0.1
-    preview_s: Positive = 0.5
-    probe: ProbeConfig = ProbeConfig()
-
-    @model_validator(mode="after")
-    def _sweeps_in_order(self) -> ReconstructionConfig:
-        if self.min_sweeps > self.sweeps:
-            raise ValueError(f"min_sweeps ({self.min_sweeps}) is over sweeps ({self.sweeps})")
-        return self
-
-
 class TomographyConfig(Section):
     """The aggregator. `align` "mass": centre of mass across, mass profile along the rotation axis.
 
-    `width_px` and `height_px` fix the volume; None takes them from the first projection. `final_volume` "gridrec" makes
-    the volume at the end with tomopy, which must be installed; "fbp" with the built-in filtered back-projection.
+    "joint" then refines these shifts on the reprojections of the volume, while projections arrive. `width_px` and
+    `height_px` fix the volume; None takes them from the first projection. `final_volume` "gridrec" makes the volume at
+    the end with tomopy, which must be installed; "fbp" with the built-in filtered back-projection; "sirt" with
+    `sirt_rounds` of SIRT without negative values, for few projections. Mass density is for matter of `a_over_z` grams
+    per mole of electrons. `air_columns_px` says how many columns at the left and right of each projection are air, None
+    finds them. The operator is told when the volume has reached `wanted_resolution_m`.
     """
 
-    filter: Literal["hamming", "ram-lak"] = "hamming"
-    final_volume: Literal["fbp", "gridrec"] = "fbp"
-    quantity: Literal["delta", "electron_density_per_A3"] = "electron_density_per_A3"
-    align: Literal["mass", "none"] = "mass"
+    filter: Literal["hamming", "ram-lak", "shepp-logan", "hann"] = "hamming"
+    final_volume: Literal["fbp", "gridrec", "sirt"] = "fbp"
+    sirt_rounds: Annotated[int, Field(ge=1, le=10_000)] = 100
+    quantity: Literal["delta", "beta", "electron_density_per_A3", "mass_density_g_per_cm3"] = "electron_density_per_A3"
+    a_over_z: Positive = 2.0
+    align: Literal["joint", "mass", "none"] = "joint"
     unwrap: bool = True
+    air_columns_px: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
     width_px: Annotated[int, Field(ge=4, le=8192)] | None = None
     height_px: Annotated[int, Field(ge=4, le=8192)] | None = None
+    wanted_resolution_m: Positive | None = None
 
 
 class RecordConfig(Section):
     """The stream log. A run ends with a message when an instrument does not answer within `connect_timeout_s`.
 
-    None waits for ever. `sync_s` is the longest time that data stay in memory before they are forced to the disk.
+    None waits for ever. `sync_s` is the longest time that data stay in memory before they are forced to the disk. The
+    operator is told `disk_warning_s` before the disk is full at the rate of the moment.
     """
 
     file: str = "stream.log"
     sync_s: Positive = 1.0
     connect_timeout_s: Positive | None = 15.0
+    disk_warning_s: Positive = 600.0
 
 
 class ServiceAddress(Section):
@@ -212,7 +184,7 @@ class PipelineConfig(Section):
     """Sockets between services. Port 0 lets the supervisor choose a free one.
 
     Services listen on `bind`: localhost unless the operator opens them. `high_water_mark` is how many batches may
-    wait between two services, `record_high_water_mark` how many raw messages.
+    wait between two services, `record_high_water_mark` how many blocks of raw messages, of 4 MB or one message each.
     """
 
     bind: str = "127.0.0.1"
@@ -221,7 +193,7 @@ class PipelineConfig(Section):
     reconstruct: ServiceAddress = ServiceAddress()
     tomography: ServiceAddress = ServiceAddress()
     high_water_mark: Count = 16
-    record_high_water_mark: Count = 512
+    record_high_water_mark: Count = 8
     drain_timeout_s: Positive = 120.0
 
 
@@ -234,12 +206,17 @@ class MonitorConfig(Section):
 
 
 class SampleConfig(Section):
-    """The simulated sample: a 3-D phantom in a box of `size_m` (edge), maximal refractive index decrement `delta`."""
+    """The simulated sample: a 3-D phantom in a box of `size_m` (edge), maximal refractive index decrement `delta`.
 
-    phantom: Literal["bone", "spheres"] = "bone"
+    What encoders do not see: `wander_m` (root mean square) moves it between projections, `drift_m` during the run.
+    """
+
+    phantom: Literal["bone", "bone_fragment", "spheres"] = "bone"
     size_m: Positive = 4e-6
     delta: Positive = 2e-5
     beta: Annotated[float, Field(ge=0)] = 1e-6
+    wander_m: Annotated[float, Field(ge=0)] = 0.0
+    drift_m: Finite = 0.0
     seed: int = 0
 
 
@@ -378,8 +355,16 @@ def load(path: Path) -> Config:
 
 
 def beside(config: Config, folder: Path) -> Config:
-    """Return the configuration with the files that it names by a relative path taken from a folder."""
-    probe = config.reconstruction.probe
+    """Return the configuration with the files that it names by a relative path taken from a folder.
+
+    A pixel mask that is no longer where it was is taken from the folder: runs keep theirs beside their log.
+    """
+    detector, probe = config.detector, config.reconstruction.probe
+    if detector.mask is not None and not detector.mask.startswith("http://"):
+        there = (folder / detector.mask).resolve()
+        here = (folder / there.name).resolve()
+        mask = here if here.exists() and not there.exists() else there
+        config = config.model_copy(update={"detector": detector.model_copy(update={"mask": str(mask)})})
     if probe.file is None or probe.file.is_absolute():
         return config
     changed = probe.model_copy(update={"file": (folder / probe.file).resolve()})

@@ -12,6 +12,7 @@ from streamptycho.config import Config
 from streamptycho.geometry import Geometry
 from streamptycho.ptychography import engine
 from streamptycho.runtime.instrument_client import InstrumentClient
+from streamptycho.stages.pixel_mask import configured_mask
 
 CONNECT_S = 5.0
 NOT_REACHED = 3
@@ -28,8 +29,12 @@ def require_usable(config: Config, *, reconstruction: bool = True) -> None:
         If the device cannot be used here.
     ProbeError
         If the start probe cannot be used.
+    MaskError
+        If the file of the pixel mask cannot be used; the detector is not asked for one.
     """
-    detectors.decoder(config.detector)
+    if config.detector.mask is not None and not config.detector.mask.startswith("http:"):
+        configured_mask(config)
+    detectors.decoder(config.detector.model_copy(update={"mask": None}))
     positions.decoder(config.positions)
     if reconstruction:
         engine(config.reconstruction)
@@ -74,8 +79,9 @@ def _lengths(config: Config) -> list[tuple[str, str]]:
 
 
 def _connect(config: Config, console: Console) -> int:
-    request = positions.decoder(config.positions).request()
-    client = InstrumentClient(config.detector.endpoint, config.positions.host, config.positions.port, request)
+    target, at = positions.decoder(config.positions), config.positions
+    subscribe = target.transport == "zmq_sub"
+    client = InstrumentClient(config.detector.endpoint, at.host, at.port, target.request(), subscribe=subscribe)
     deadline = time.monotonic() + CONNECT_S
     try:
         while client.missing() is not None and time.monotonic() < deadline:

@@ -159,13 +159,16 @@ def reconstruct(
     config_file: Annotated[Path | None, typer.Option("--config", help="Instead of the one in the log.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="Instead of reconstruction.sweeps.")] = None,
     modes: Annotated[int | None, typer.Option(help="Instead of reconstruction.modes.")] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="Correct positions: none, gradient or annealing, instead of the configuration.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Reconstruct a recording or a file in one process, with the same engine and all sweeps."""
     from streamptycho.cli.files import reconstruct_batch
     from streamptycho.cli.runs import run_folder
 
-    changes = {"sweeps": sweeps, "modes": modes, "device": device}
+    changes = {"sweeps": sweeps, "modes": modes, "positions": positions, "device": device}
     folder = run_folder(out, "reconstruct")
     raise typer.Exit(reconstruct_batch(source, folder, config_file, orientation, changes, as_json=as_json))
 

@@ -31,6 +31,7 @@ from streamptycho.recording.stream_log import StreamLogReader, is_stream_log
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.in_process import InProcessPipeline, records_of
 from streamptycho.stages.pipeline import RunResult
+from streamptycho.stages.pixel_mask import keep_mask
 from streamptycho.stages.record import RecordStage
 
 JUDGED_FRAMES = 400
@@ -94,13 +95,14 @@ def reconstruct_batch(
         raise ConfigError("--orientation auto needs a data file: for a log name one of the eight, or import it again")
     config = _changed(config_of_log(log, config_file), changes, None if log is folder.log else orientation)
     require_usable(config)
+    config = keep_mask(config, folder.pixel_mask)
     result = RunResult()
     began = time.monotonic()
     reader = StreamLogReader(log)
     with _progress(console) as progress:
         task = progress.add_task("reconstructing", total=reader.summary().bytes)
         pipeline = InProcessPipeline(config, folder)
-        pipeline.run(records_of(reader, lambda size: progress.advance(task, size)))
+        pipeline.run(records_of(reader.blocks(), lambda size: progress.advance(task, size)))
     result.duration_s = time.monotonic() - began
     folder.write_status(RecordStage(log=reader).status(time.time_ns()))
     if reader.damage:

@@ -13,6 +13,7 @@ from streamptycho.config import Config, dump
 from streamptycho.recording.stream_log import StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.supervisor import StopSignal
+from streamptycho.stages.pixel_mask import keep_mask
 from streamptycho.stages.record import Recorder
 
 FAILED = 3
@@ -23,10 +24,18 @@ def record_to_log(config: Config, log: Path, seconds: float | None) -> int:
     """Record until Ctrl-C, the given time or a failure; return the exit code."""
     console = Console(stderr=True)
     stop = StopSignal()
+    config = keep_mask(config, log.with_name(f"{log.name}.mask.npy"))
     writer = StreamLogWriter(log, configuration=dump(config))
-    request = positions.decoder(config.positions).request()
-    client = InstrumentClient(config.detector.endpoint, config.positions.host, config.positions.port, request)
-    recorder = Recorder(client, writer, sync_s=config.record.sync_s, connect_timeout_s=config.record.connect_timeout_s)
+    target, at = positions.decoder(config.positions), config.positions
+    subscribe = target.transport == "zmq_sub"
+    client = InstrumentClient(config.detector.endpoint, at.host, at.port, target.request(), subscribe=subscribe)
+    recorder = Recorder(
+        client,
+        writer,
+        sync_s=config.record.sync_s,
+        connect_timeout_s=config.record.connect_timeout_s,
+        warn_s=config.record.disk_warning_s,
+    )
     began = time.monotonic()
     recorder.start()
     with Live(console=console, transient=True) as live:

@@ -20,6 +20,7 @@ from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.runtime.sockets import free_ports, is_free
 from streamptycho.stages.folder import RunFolder, write_json
 from streamptycho.stages.pipeline import PipelineRun, RunResult
+from streamptycho.stages.pixel_mask import keep_mask
 from streamptycho.stages.summary import summarise
 from streamptycho.stages.truth import correlation_with_truth
 
@@ -84,7 +85,7 @@ def run_pipeline(
     """Run the services, write `summary.json` and the pictures, print the closing table; return the exit code."""
     console = Console(stderr=as_json)
     view = JsonView() if as_json else TerminalView(console, monitor=monitor)
-    config = with_free_monitor_port(config) if monitor else config
+    config = keep_mask(with_free_monitor_port(config) if monitor else config, folder.pixel_mask)
     run = PipelineRun(config, folder, view, replay=replay, speed=speed, simulate=simulate, monitor=monitor)
     try:
         result = run.run()
@@ -144,6 +145,7 @@ def _volume_summary(config: Config, folder: RunFolder, *, simulate: bool) -> dic
         "quantity": volume.quantity,
         "projections_used": volume.projections_used,
         "resolution_m": volume.resolution_m,
+        "figures": volume.figures,
         "correlation_with_truth": None,
     }
     if simulate:

@@ -31,9 +31,13 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_row("damage in the log", damage.replace("_", " "))
     done = [item for item in projections if item["error"] is not None]
     table.add_row("projections", f"{len(done)} reconstructed of {len(projections)} measured")
+    ratios = [item["error"] / item["noise_floor"] for item in done if item["noise_floor"]]
+    if ratios:
+        table.add_row("error over photon noise", f"{median(ratios):.3g} (median), {max(ratios):.3g} (worst)")
     for key, label, unit, scale in (
         ("error", "amplitude error", "", 1.0),
         ("resolution_m", "resolution of a projection", " nm", 1e9),
+        ("correction_rms_m", "position correction, rms", " nm", 1e9),
         ("latency_s", "last frame to final image", " s", 1.0),
     ):
         values = [item[key] * scale for item in done if item[key] is not None]

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamptycho.monitor.colours import NAMES, colour_table
+from streamptycho.monitor.metrics import CONTENT_TYPE, as_text
 from streamptycho.monitor.pictures import PathPlot, encode, to_png
 from streamptycho.monitor.store import PICTURE_NAMES, Store
 
@@ -57,6 +58,7 @@ def create_app(store: Store, *, pictures_per_s: float = 4.0, title: str = "strea
         routes=[
             Route("/", monitor.page),
             Route("/health", monitor.health),
+            Route("/metrics", monitor.metrics),
             Route("/api/state", monitor.state),
             Route("/api/colours", monitor.colours),
             Route("/api/picture/{name}.png", monitor.png),
@@ -84,6 +86,9 @@ class _Monitor:
 
     async def state(self, request: Request) -> Response:
         return JSONResponse({**self._store.snapshot(), "title": self._title})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(as_text(self._store.snapshot()), media_type=CONTENT_TYPE)
 
     async def colours(self, request: Request) -> Response:
         tables = await run_in_threadpool(lambda: {name: colour_table(name).tolist() for name in NAMES})

@@ -26,7 +26,7 @@ from streamptycho.monitor import views
 from streamptycho.monitor.pictures import Drawable, NothingToShowError, with_version
 from streamptycho.monitor.shapes import misfit
 from streamptycho.monitor.tables import ErrorCurves, ProjectionRow, ProjectionTable, ServiceTable
-from streamptycho.monitor.wording import STALE_AFTER_S, headline, number, text
+from streamptycho.monitor.wording import STALE_AFTER_S, headline, number, numbers, text
 
 PICTURE_NAMES = ("frame", "phase", "amplitude", "probe", "path", "slice_z", "slice_y", "slice_x")
 MAX_COMPLAINTS = 8
@@ -213,6 +213,7 @@ class Store:
             "voxel_m": number(message.voxel_m),
             "resolution_m": number(message.resolution_m),
             "quantity": text(message.quantity, 80),
+            "figures": numbers(message.figures),
             "final": bool(message.final),
         }
         for name in ("slice_z", "slice_y", "slice_x"):

@@ -6,7 +6,14 @@ from collections import OrderedDict, deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from streamptycho.messages import ObjectUpdate, PathPreview, ProjectionEnd, ProjectionStart, ServiceStatus
+from streamptycho.messages import (
+    LATENCY_BOUNDS_S,
+    ObjectUpdate,
+    PathPreview,
+    ProjectionEnd,
+    ProjectionStart,
+    ServiceStatus,
+)
 from streamptycho.monitor.wording import (
     STALE_AFTER_S,
     explain_reason,
@@ -22,6 +29,7 @@ MAX_RATE_SERIES = 32
 MAX_RATE_POINTS = 240
 MAX_CURVE_POINTS = 240
 MAX_OLD_CURVES = 6
+MAX_LATENCIES = 16
 _MAX_LATENCY_S = 3600.0
 
 
@@ -132,6 +140,7 @@ class ServiceTable:
             "counters": numbers(message.counters),
             "dropped": numbers(message.dropped),
             "anomalies": numbers(message.anomalies),
+            "latencies": _histograms(message),
         }
         self._cards[name] = (now_ns, card)
         for rate, value in numbers(message.rates).items():
@@ -203,6 +212,19 @@ def _thinned(message: ObjectUpdate) -> list[list[float]]:
     chosen = sorted({*range(0, len(errors), every), len(errors) - 1}) if len(errors) else []
     points = ((k + 1, number(float(errors[k]))) for k in chosen)
     return [[sweep, value] for sweep, value in points if value is not None]
+
+
+def _histograms(message: ServiceStatus) -> dict[str, dict[str, Any]]:
+    """Return the histograms of a status that have a count for every bin, with their bounds and sums."""
+    sound: dict[str, dict[str, Any]] = {}
+    said, sums = message.latencies, numbers(message.latency_sums_s)
+    for name, counts in list(said.items())[:MAX_LATENCIES] if isinstance(said, dict) else ():
+        plain = [number(count) for count in counts] if isinstance(counts, list) else []
+        whole = [count for count in plain if isinstance(count, int) and count >= 0]
+        if len(whole) == len(plain) == len(LATENCY_BOUNDS_S) + 1:
+            key = text(name, 80)
+            sound[key] = {"bounds_s": list(LATENCY_BOUNDS_S), "counts": whole, "sum_s": sums.get(key) or 0.0}
+    return sound
 
 
 def _total(dropped: object) -> int:

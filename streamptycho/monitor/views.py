@@ -26,7 +26,7 @@ _SLICE_PLANES = {
     "slice_y": "along the rotation axis",
     "slice_x": "along the rotation axis",
 }
-_UNITS = {"electron_density_per_A3": "e/Å³", "delta": "δ"}
+_UNITS = {"electron_density_per_A3": "e/Å³", "mass_density_g_per_cm3": "g/cm³", "delta": "δ", "beta": "β"}
 
 
 def frame_view(message: FramePreview) -> Picture:

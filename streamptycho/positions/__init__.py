@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 from streamptycho.config import PositionsConfig
 from streamptycho.messages import AcquisitionEnd, AcquisitionStart, Anomaly, PositionBlock
@@ -15,8 +15,14 @@ PositionMessage = AcquisitionStart | PositionBlock | AcquisitionEnd | Anomaly
 class PositionDecoder(Protocol):
     """Turns what a position source sends into messages. No input makes it fail or wait.
 
-    Within one acquisition: one `AcquisitionStart`, blocks of rows in ascending order, one `AcquisitionEnd`.
+    Within one acquisition: one `AcquisitionStart`, blocks of rows in ascending order, one `AcquisitionEnd`. An
+    acquisition outlives its connection: after the next one its rows go on where the counter of the source says, which
+    may be before rows that came already.
     """
+
+    @property
+    def transport(self) -> Literal["tcp", "zmq_sub"]:
+        """How the bytes come: in a stream that is cut anywhere, or as whole messages of a PUB."""
 
     def request(self) -> bytes:
         """Return what a client sends after connecting."""
@@ -34,7 +40,10 @@ class PositionDecoder(Protocol):
         """
 
     def disconnected(self) -> Iterator[PositionMessage]:
-        """Take note of a lost connection: an acquisition in progress ends incomplete."""
+        """Take note of a lost connection, and yield what was held back."""
+
+    def flush(self) -> Iterator[PositionMessage]:
+        """Take note that nothing follows: an acquisition in progress ends incomplete."""
 
 
 class ColumnMissingError(LookupError):
@@ -47,15 +56,28 @@ def _pandabox() -> Callable[[PositionsConfig], PositionDecoder]:
     return PandaBoxDecoder
 
 
-DECODERS: Registry[Callable[[PositionsConfig], PositionDecoder]] = Registry("positions", {"pandabox": _pandabox})
+def _panda_json() -> Callable[[PositionsConfig], PositionDecoder]:
+    from streamptycho.positions.panda_json import PandaJsonDecoder
+
+    return PandaJsonDecoder
+
+
+DECODERS: Registry[Callable[[PositionsConfig], PositionDecoder]] = Registry(
+    "positions", {"pandabox": _pandabox, "panda_json": _panda_json}
+)
 
 
 def decoder(config: PositionsConfig) -> PositionDecoder:
-    """Return a new decoder of the protocol that the configuration names.
+    """Return a new decoder of the protocol that the configuration names; its rows are those of frames.
 
     Raises
     ------
     UnknownPluginError
         If no such protocol is known.
     """
-    return DECODERS.get(config.protocol)(config)
+    source = DECODERS.get(config.protocol)(config)
+    if config.rows_per_frame == 1:
+        return source
+    from streamptycho.positions.averaging import AveragingDecoder
+
+    return AveragingDecoder(source, config.rows_per_frame)

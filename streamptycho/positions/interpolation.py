@@ -68,7 +68,8 @@ def interpolate(
     row_time_s: Array,
     row_xy_m: Array,
     *,
-    method: Literal["linear", "smooth"] = "linear",
+    method: Literal["linear", "smooth", "average"] = "linear",
+    half_s: Array | float = 0.0,
     match_s: Array | float = 0.0,
     max_gap_s: float | None = None,
 ) -> tuple[Array, Array]:
@@ -86,7 +87,10 @@ def interpolate(
     row_xy_m
         (M, 2) float64, metres.
     method
-        "linear", or "smooth" for cubic Hermite pieces with three-point slopes.
+        "linear"; "smooth" for cubic Hermite pieces with three-point slopes; "average" for the mean of the linear path
+        from `half_s` before to `half_s` after.
+    half_s
+        Half the exposure, for "average"; one number or (N,).
     match_s
         How far a time may be from a row and still count as that row; one number or (N,).
     max_gap_s
@@ -111,6 +115,7 @@ def interpolate(
         return xy_m, quality
     nearest = _nearest(time_s, row_time_s)
     distance = np.abs(time_s - row_time_s[nearest])
+    averaged = np.zeros(len(time_s), dtype=bool)
     if rows >= 2:
         turns, gaps = find_turns(row_time_s, row_xy_m), find_gaps(row_time_s, max_gap_s)
         left = np.clip(np.searchsorted(row_time_s, time_s, side="right") - 1, 0, rows - 2)
@@ -118,10 +123,14 @@ def interpolate(
         path = _smooth if method == "smooth" else _linear
         crossable = inside & (~gaps[left] | turns[left])
         xy_m[crossable] = path(time_s[crossable], left[crossable], row_time_s, row_xy_m, turns | gaps)
+        if method == "average":
+            half_s = np.broadcast_to(np.asarray(half_s, dtype=np.float64), time_s.shape)
+            averaged = crossable & _spans_no_gap(time_s - half_s, time_s + half_s, row_time_s, gaps & ~turns)
+            xy_m[averaged] = _mean(time_s[averaged], half_s[averaged], row_time_s, row_xy_m)
         quality[crossable] = np.where(turns[left[crossable]], Quality.TURNAROUND, Quality.INTERPOLATED)
         _extrapolate(xy_m, quality, np.flatnonzero(~crossable), time_s, nearest, (row_time_s, row_xy_m, turns | gaps))
     matched = distance <= match_s
-    taken = matched & ((quality == Quality.MISSING) | (quality == Quality.TURNAROUND))
+    taken = matched & ~averaged & ((quality == Quality.MISSING) | (quality == Quality.TURNAROUND))
     xy_m[taken] = row_xy_m[nearest[taken]]
     quality[matched] = Quality.MEASURED
     return xy_m, quality
@@ -156,6 +165,32 @@ def _linear(time_s: Array, left: Array, row_time_s: Array, row_xy_m: Array, brok
     lasts = row_time_s[left + 1] - row_time_s[left]
     part = ((time_s - row_time_s[left]) / lasts)[:, None]
     return np.asarray(row_xy_m[left] * (1 - part) + row_xy_m[left + 1] * part)
+
+
+def _spans_no_gap(start_s: Array, stop_s: Array, row_time_s: Array, gaps: Array) -> Array:
+    """Return which exposures (N,) last, lie within the rows and have no gap between these."""
+    last = len(row_time_s) - 1
+    first = np.clip(np.searchsorted(row_time_s, start_s, side="right") - 1, 0, last)
+    beyond = np.clip(np.searchsorted(row_time_s, stop_s, side="left"), 0, last)
+    gaps_before = np.append(0, np.cumsum(gaps))
+    within = (start_s >= row_time_s[0]) & (stop_s <= row_time_s[-1]) & (stop_s > start_s)
+    return np.asarray(within & (gaps_before[beyond] == gaps_before[first]))
+
+
+def _mean(time_s: Array, half_s: Array, row_time_s: Array, row_xy_m: Array) -> Array:
+    """Return the mean of the linear path over each exposure, from its integral."""
+    offset_m = row_xy_m[0]
+    path_m = row_xy_m - offset_m
+    pieces = (path_m[1:] + path_m[:-1]) / 2 * np.diff(row_time_s)[:, None]
+    integral = np.vstack([np.zeros((1, 2)), np.cumsum(pieces, axis=0)])
+
+    def until(at_s: Array) -> Array:
+        left = np.clip(np.searchsorted(row_time_s, at_s, side="right") - 1, 0, len(row_time_s) - 2)
+        lasts = (at_s - row_time_s[left])[:, None]
+        slope = (path_m[left + 1] - path_m[left]) / (row_time_s[left + 1] - row_time_s[left])[:, None]
+        return np.asarray(integral[left] + path_m[left] * lasts + slope * lasts**2 / 2)
+
+    return np.asarray(offset_m + (until(time_s + half_s) - until(time_s - half_s)) / (2 * half_s)[:, None])
 
 
 def _smooth(time_s: Array, left: Array, row_time_s: Array, row_xy_m: Array, broken: Array) -> Array:

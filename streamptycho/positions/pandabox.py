@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from typing import Literal
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from pandablocks.connections import DataConnection
 from pandablocks.responses import Data, EndData, EndReason, FrameData, StartData
 
-from streamptycho.config import AxisConfig, PositionsConfig
-from streamptycho.messages import AcquisitionEnd, AcquisitionStart, Anomaly, Array, PositionBlock, Reason
-from streamptycho.positions import ColumnMissingError, PositionMessage
-from streamptycho.positions.orientation import orient
+from streamptycho.config import PositionsConfig
+from streamptycho.messages import AcquisitionEnd, AcquisitionStart, Anomaly, Array, Reason
+from streamptycho.positions import PositionMessage
 from streamptycho.positions.pandabox_columns import ColumnReader, HeaderError
 from streamptycho.positions.pandabox_framing import PandaFraming, Piece
+from streamptycho.positions.reading import in_units, lost_rows, no_time, position_rows, require_columns, unix_s
 
 MAX_MISSED_ROWS = 1 << 53
 _COMPLETE = frozenset({EndReason.OK, EndReason.DISARMED, EndReason.MANUALLY_STOPPED})
@@ -26,18 +26,26 @@ _UNPARSABLE = (AssertionError, ValueError, TypeError, AttributeError, OverflowEr
 class _Acquisition:
     """One acquisition in progress."""
 
-    def __init__(self, name: str, reader: ColumnReader, missed: int) -> None:
+    def __init__(self, name: str, start: StartData, reader: ColumnReader) -> None:
         self.name = name
+        self.start = start
         self.reader = reader
-        self.next_row = missed
+        self.next_row: int = start.missed
         self.held: Array | None = None
+
+    def goes_on_in(self, start: StartData) -> bool:
+        """Whether a header that came with a new connection is that of this acquisition."""
+        mine = self.start
+        return bool(mine.arm_time) and (mine.arm_time, mine.start_time) == (start.arm_time, start.start_time)
 
 
 class PandaBoxDecoder:
     """Decodes what a PandABox sends after the request ``XML FRAMED SCALED`` or ``XML FRAMED RAW``.
 
     Unscaled frames are handed on one frame late, because the server declares the last one corrupt after a data
-    overrun. Rows whose position is not finite are counted and left out; the others keep their number.
+    overrun. Rows whose position is not finite are counted and left out; the others keep their number. After a lost
+    connection the rows of the same acquisition (told by its time of arming) go on at the number that the server
+    gives; what was captured meanwhile is counted as missing.
 
     Parameters
     ----------
@@ -45,13 +53,17 @@ class PandaBoxDecoder:
         Which columns are x, y, angle and time, their units, and the orientation.
     """
 
+    transport: Literal["tcp"] = "tcp"
+
     def __init__(self, config: PositionsConfig) -> None:
         self.config = config
         self._names: set[str] = set()
         self._counter = 0
         self._open: _Acquisition | None = None
+        self._suspended: _Acquisition | None = None
         self._pending: list[PositionMessage] = []
-        self._renew()
+        self._framing = PandaFraming()
+        self._connection = _ready_connection(config.scaled)
 
     def request(self) -> bytes:
         """Return the option line of a data client."""
@@ -64,13 +76,24 @@ class PandaBoxDecoder:
         self._renew()
 
     def disconnected(self) -> Iterator[PositionMessage]:
-        """End the acquisition in progress as incomplete."""
+        """Keep the acquisition in progress for the next connection, and yield what was held back of it."""
+        unfinished = self._framing.unfinished
         self._framing = PandaFraming()
         lost: list[PositionMessage] = []
+        if unfinished:
+            detail = f"the connection ended inside {unfinished}"
+            lost.append(Anomaly(source="positions", reason=Reason.TRUNCATED, unit="messages", detail=detail))
         if self._open is not None:
+            lost.extend(self._release(self._open))
             detail = "the positions broke off in the middle of an acquisition"
             lost.append(Anomaly(source="positions", reason=Reason.DISCONNECTED, unit="messages", detail=detail))
-        return iter([*lost, *self._close("disconnected", complete=False)])
+            self._suspended, self._open = self._open, None
+        return iter(lost)
+
+    def flush(self) -> Iterator[PositionMessage]:
+        """End the acquisition in progress as incomplete."""
+        pending, self._pending = self._pending, []
+        return iter([*pending, *self.disconnected(), *self._give_up_suspended()])
 
     def feed(self, data: bytes, received_ns: int) -> Iterator[PositionMessage]:
         """Take bytes, cut anywhere, and yield what they complete.
@@ -97,6 +120,8 @@ class PandaBoxDecoder:
             if piece.kind == "header" and b"<!" in piece.data:
                 raise HeaderError("a header declares no entities")
             parsed: list[Data] = list(self._connection.receive_bytes(piece.data))
+            if piece.kind == "header" and not any(isinstance(item, StartData) for item in parsed):
+                raise HeaderError("it announces nothing")
             yield from [message for item in parsed for message in self._translate(item, received_ns)]
         except _UNPARSABLE as error:
             self._framing.reject()
@@ -119,46 +144,40 @@ class PandaBoxDecoder:
         if not 0 <= start.missed <= MAX_MISSED_ROWS:
             raise HeaderError(f"{start.missed} missed rows")
         reader = ColumnReader(start)
-        for axis in (self.config.x, self.config.y, self.config.angle):
-            if axis is not None and axis.column not in reader.columns:
-                raise ColumnMissingError(
-                    f"the position source does not capture {axis.column!r}. "
-                    f"It captures {', '.join(reader.columns)}. "
-                    "Name one of these under positions, or capture the column on the PandABox"
-                )
-        self._open = _Acquisition(self._new_name(start.arm_time), reader, start.missed)
+        before = self._suspended
+        if before is not None and before.goes_on_in(start):
+            require_columns(self.config, reader.columns)
+            self._suspended, self._open = None, before
+            before.reader = reader
+            if start.missed > before.next_row:
+                detail = "rows that were captured while the connection was lost"
+                yield lost_rows(Reason.MISSING, start.missed - before.next_row, detail)
+            before.next_row = start.missed
+            return
+        yield from self._give_up_suspended()
+        require_columns(self.config, reader.columns)
+        self._open = _Acquisition(self._new_name(start.arm_time), start, reader)
         yield AcquisitionStart(
             acquisition=self._open.name, epoch_s=_epoch_s(start), missed=start.missed, received_ns=received_ns
         )
         time = self.config.time
         if time is not None and time.column not in reader.columns:
-            detail = f"{time.column!r} is not captured, so rows have no time and can only be paired by row"
-            yield Anomaly(source="positions", reason=Reason.MISSING, unit="messages", detail=detail)
+            yield no_time(time.column)
 
     def _rows(self, acquisition: _Acquisition, table: Array) -> Iterator[PositionMessage]:
-        config, reader = self.config, acquisition.reader
+        reader = acquisition.reader
         rows = acquisition.next_row + np.arange(len(table), dtype=np.int64)
         acquisition.next_row += len(table)
-        xy_m = np.column_stack([_axis(reader, table, config.x), _axis(reader, table, config.y)])
-        good = np.isfinite(xy_m).all(axis=1)
-        if not good.all():
-            lost = int(len(good) - good.sum())
-            detail = "positions that are not finite"
-            yield Anomaly(source="positions", reason=Reason.CORRUPT, count=lost, unit="rows", detail=detail)
-        if good.any():
-            yield PositionBlock(
-                acquisition=acquisition.name,
-                row=rows[good],
-                time_s=self._time_s(reader, table)[good],
-                xy_m=orient(xy_m, config.orientation)[good],
-                angle_deg=None if config.angle is None else _axis(reader, table, config.angle)[good],
-            )
+        time_s = self._time_s(reader, table)
+        yield from position_rows(
+            self.config, acquisition.name, rows, time_s, lambda column: reader.values(table, column)
+        )
 
     def _time_s(self, reader: ColumnReader, table: Array) -> Array:
         axis = self.config.time
         if axis is None or axis.column not in reader.columns:
             return np.full(len(table), np.nan)
-        time_s = _axis(reader, table, axis)
+        time_s = in_units(reader.values(table, axis.column), axis)
         averages = not self.config.x.column.endswith(".Value")
         if averages and axis.column.startswith("PCAP.TS_START."):
             gate_s = reader.gate_s(table)
@@ -175,19 +194,20 @@ class PandaBoxDecoder:
     def _end(self, acquisition: _Acquisition, end: EndData) -> Iterator[PositionMessage]:
         overrun = end.reason in (EndReason.DATA_OVERRUN, EndReason.DRIVER_DATA_OVERRUN)
         if overrun and acquisition.held is not None:
-            lost = len(acquisition.held)
-            acquisition.held = None
-            detail = "the last frame before a data overrun"
-            yield Anomaly(source="positions", reason=Reason.CORRUPT, count=lost, unit="rows", detail=detail)
+            lost, acquisition.held = len(acquisition.held), None
+            yield lost_rows(Reason.CORRUPT, lost, "the last frame before a data overrun")
         yield from self._close(end.reason.value, complete=end.reason in _COMPLETE)
 
     def _close(self, reason: str, *, complete: bool) -> Iterator[PositionMessage]:
         acquisition, self._open = self._open, None
         if acquisition is not None:
             yield from self._release(acquisition)
-            yield AcquisitionEnd(
-                acquisition=acquisition.name, rows=acquisition.next_row, reason=reason, complete=complete
-            )
+            yield _end_of(acquisition, reason, complete=complete)
+
+    def _give_up_suspended(self) -> Iterator[PositionMessage]:
+        acquisition, self._suspended = self._suspended, None
+        if acquisition is not None:
+            yield _end_of(acquisition, "disconnected", complete=False)
 
     def _corrupt(self, detail: str) -> Iterator[PositionMessage]:
         self._connection = _ready_connection(self.config.scaled)
@@ -201,6 +221,10 @@ class PandaBoxDecoder:
         return name
 
 
+def _end_of(acquisition: _Acquisition, reason: str, *, complete: bool) -> AcquisitionEnd:
+    return AcquisitionEnd(acquisition=acquisition.name, rows=acquisition.next_row, reason=reason, complete=complete)
+
+
 def _ready_connection(scaled: bool) -> DataConnection:
     """Return a parser that waits for a header."""
     connection = DataConnection()
@@ -209,21 +233,10 @@ def _ready_connection(scaled: bool) -> DataConnection:
     return connection
 
 
-def _axis(reader: ColumnReader, table: Array, axis: AxisConfig) -> Array:
-    with np.errstate(all="ignore"):
-        return reader.values(table, axis.column) * axis.scale + axis.offset
-
-
 def _epoch_s(start: StartData) -> float | None:
     """Return the Unix time of timestamp zero, None where the server is too old to say."""
-    text = start.start_time or start.arm_time
-    if not text:
+    epoch_s = unix_s(start.start_time or start.arm_time)
+    if epoch_s is None:
         return None
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    try:
-        seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
-        part = float(f"0.{fraction}") if fraction.isdecimal() else 0.0
-    except ValueError:
-        return None
-    epoch_s = seconds + part + float(start.hw_time_offset_ns or 0) * 1e-9
+    epoch_s += float(start.hw_time_offset_ns or 0) * 1e-9
     return epoch_s if math.isfinite(epoch_s) else None

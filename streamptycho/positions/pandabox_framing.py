@@ -45,6 +45,13 @@ class PandaFraming:
             self._buffer += view[begin : begin + MAX_FRAME_BYTES]
             yield from self._pieces()
 
+    @property
+    def unfinished(self) -> str:
+        """What the bytes so far break off in, empty if they end where they may."""
+        if self._state == "data" or self._garbage_reported or not bytes(self._buffer).strip():
+            return ""
+        return {"greeting": "the answer to the capture option", "header": "a header"}.get(self._state, "something else")
+
     def reject(self) -> None:
         """Skip to the next header, because the content of the last piece is not what it should be."""
         self._state = "hunting"

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamptycho.config import Config, SimulationConfig
 from streamptycho.detectors import encoder
+from streamptycho.detectors.encode_open import OpenEncoder
 from streamptycho.detectors.encode_stream1 import Stream1Encoder
 from streamptycho.detectors.encode_stream2 import Stream2Encoder
 from streamptycho.messages import Array, RawRecord
@@ -111,12 +112,18 @@ class Instrument:
         transmission = self.sample.transmission(projection.angle_deg, self.window.wavelength_m)
         scatterer = Scatterer(transmission, self.probe, self.window)
         rng = np.random.default_rng([simulation.seed, index, 1])
-        where = projection.trajectory.exposure_xy_m(simulation.blur_samples)
+        where = projection.trajectory.exposure_xy_m(simulation.blur_samples) - self.displacement_m(index)
         rows, columns = simulation.detector_shape
         frame_bytes = max(rows * columns * self._detector.dtype.itemsize, 8 * self.window.size_px**2)
         step = max(1, min(_MAX_CHUNK_FRAMES, _CHUNK_BYTES // frame_bytes))
         for begin in range(0, len(where), step):
             yield self._detector.expose(scatterer.intensities(where[begin : begin + step]), rng)
+
+    def displacement_m(self, index: int) -> Array:
+        """Return by how much (x, y) in metres the sample stands away from its place in a projection."""
+        sample, simulation = self.simulation.sample, self.simulation
+        wander = np.random.default_rng([simulation.seed, index, 3]).normal(0.0, sample.wander_m, 2)
+        return np.asarray(wander + sample.drift_m * index / max(1, simulation.projections - 1))
 
     def positions_m(self, index: int) -> Array:
         """Return the true mean positions of the exposures of a projection, (N, 2) in metres, x first."""
@@ -143,7 +150,7 @@ class Instrument:
             sequence, last_s = sequence + 1, due.time_s
         yield RawRecord(source="recorder", kind="end", sequence=sequence, received_ns=epoch_ns + round(last_s * 1e9))
 
-    def _new_encoder(self) -> Stream1Encoder | Stream2Encoder:
+    def _new_encoder(self) -> Stream1Encoder | Stream2Encoder | OpenEncoder:
         simulation = self.simulation
         return encoder(
             self.config.detector.protocol,

@@ -14,6 +14,9 @@ from streamptycho.messages import Array
 
 _RADIUS = 0.40
 _HALF_HEIGHT = 0.37
+_GRAIN_RADIUS = 0.44
+_SEAM = 0.05
+_GRAIN_HALF_HEIGHT = 0.42
 
 
 def bone(size_px: int, voxel: float, seed: int) -> Array:
@@ -35,7 +38,23 @@ def bone(size_px: int, voxel: float, seed: int) -> Array:
     """
     rng = np.random.default_rng(seed)
     z, y, x = _grid(size_px, voxel)
-    density = _inside(_outline(rng, z, y, x), voxel) * _mineral(rng, z, y, x)
+    return _with_cells(_inside(_outline(rng, z, y, x), voxel) * _mineral(rng, z, y, x), rng, voxel)
+
+
+def bone_fragment(size_px: int, voxel: float, seed: int) -> Array:
+    """Return bone as `bone` does, in a rounded grain under a seam of osteoid, whose mineral rises inwards.
+
+    Its phase rises by less than pi per pixel at the pixels and densities of the field, as that of a larger grain does.
+    """
+    rng = np.random.default_rng(seed)
+    z, y, x = _grid(size_px, voxel)
+    seam = np.clip(-_grain(rng, z, y, x) / _SEAM, 0, 1)
+    return _with_cells(seam * _mineral(rng, z, y, x), rng, voxel)
+
+
+def _with_cells(density: Array, rng: np.random.Generator, voxel: float) -> Array:
+    """Return the density with a canal, lacunae and canaliculi carved out of it."""
+    z, y, x = _grid(density.shape[0], voxel)
     lean, swing, turn = rng.uniform(-0.06, 0.06), 0.03, rng.uniform(0, 2 * math.pi)
     canal_x = 0.10 + lean * z / _HALF_HEIGHT + swing * np.sin(6 * z + turn)
     canal_y = -0.06 + swing * np.cos(5 * z + turn)
@@ -85,6 +104,15 @@ def _outline(rng: np.random.Generator, z: Array, y: Array, x: Array) -> Array:
     lid = np.where(z < 0, -z - _HALF_HEIGHT * top, z - _HALF_HEIGHT * bottom)
     outline: Array = np.maximum(side, lid)
     return outline
+
+
+def _grain(rng: np.random.Generator, z: Array, y: Array, x: Array) -> Array:
+    azimuth = np.arctan2(y, x)
+    radius = np.full(np.broadcast_shapes(z.shape, azimuth.shape), _GRAIN_RADIUS, np.float32)
+    for order in range(2, 5):
+        radius += 0.03 / order * np.cos(order * azimuth + rng.uniform(-2, 2) * z + rng.uniform(0, 2 * math.pi))
+    level: Array = (np.sqrt((np.hypot(x, y) / radius) ** 2 + (z / _GRAIN_HALF_HEIGHT) ** 2) - 1) * _GRAIN_HALF_HEIGHT
+    return level
 
 
 def _mineral(rng: np.random.Generator, z: Array, y: Array, x: Array) -> Array:

@@ -16,7 +16,7 @@ import scipy.sparse
 from streamptycho.config import Config, SampleConfig
 from streamptycho.messages import Array
 from streamptycho.simulation.errors import SimulationError
-from streamptycho.simulation.phantoms import bone, spheres
+from streamptycho.simulation.phantoms import bone, bone_fragment, spheres
 from streamptycho.simulation.window import reconstructed_pixel_m, simulation_of
 
 MAX_VOXELS = 1 << 28
@@ -76,7 +76,7 @@ def make_sample(config: SampleConfig, voxel_m: float) -> Sample:
             f"a sample of {config.size_m:g} m with voxels of {voxel_m:g} m is {size_px} voxels wide: "
             f"choose sample.size_m or the detector geometry so that it is 12 to {round(MAX_VOXELS ** (1 / 3))}"
         )
-    build = {"bone": bone, "spheres": spheres}[config.phantom]
+    build = {"bone": bone, "bone_fragment": bone_fragment, "spheres": spheres}[config.phantom]
     density = build(size_px, voxel_m / config.size_m, config.seed)
     return Sample(density, voxel_m, config.delta, config.beta)
 

@@ -18,8 +18,12 @@ class TestStream2(DetectorContract):
     protocol = "dectris_stream2"
 
 
+class TestOpen(DetectorContract):
+    protocol = "open"
+
+
 def test_every_registered_decoder_is_under_contract():
-    assert {TestStream1.protocol, TestStream2.protocol} == set(DECODERS.names())
+    assert {TestStream1.protocol, TestStream2.protocol, TestOpen.protocol} == set(DECODERS.names())
 
 
 def test_unknown_protocols_are_named_with_the_nearest():

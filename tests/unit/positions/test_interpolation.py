@@ -120,3 +120,45 @@ def test_what_is_known_is_finite_near_the_rows_and_local(seed: int, method: str)
         again, again_quality = interpolate(wanted[settled], time_s[:half], xy_m[:half], method=method)
         np.testing.assert_array_equal(again_quality, quality[settled])
         np.testing.assert_array_equal(again, found[settled])
+
+
+def test_average_is_the_mean_over_the_exposure() -> None:
+    rng = np.random.default_rng(4)
+    row_time_s = np.cumsum(rng.uniform(0.5, 1.5, 60))
+    row_xy_m = np.cumsum(rng.normal(size=(60, 2)), axis=0) * 1e-6 + 3e-3
+    half_s = rng.uniform(0.2, 4.0, 30)
+    time_s = rng.uniform(row_time_s[0] + 4, row_time_s[-1] - 4, 30)
+    found, _ = interpolate(time_s, row_time_s, row_xy_m, method="average", half_s=half_s, max_gap_s=10.0)
+    for at in range(30):
+        fine = time_s[at] + half_s[at] * (2 * (np.arange(200_000) + 0.5) / 200_000 - 1)
+        mean = [np.interp(fine, row_time_s, row_xy_m[:, axis]).mean() for axis in (0, 1)]
+        np.testing.assert_allclose(found[at], mean, atol=1e-13)
+
+
+def test_average_beats_the_middle_where_the_stage_trembles() -> None:
+    rng = np.random.default_rng(5)
+    row_time_s = np.arange(4000) * 1e-4
+    true = np.column_stack([row_time_s * 1e-3, np.sin(row_time_s * 40) * 1e-5])
+    measured = true + rng.normal(scale=2e-7, size=true.shape)
+    time_s, half_s = np.arange(0.01, 0.39, 2e-3), 0.9e-3
+    rms = {}
+    for method in ("linear", "average"):
+        found, _ = interpolate(time_s, row_time_s, measured, method=method, half_s=half_s)
+        wanted = np.array(
+            [[np.interp(t + half_s * np.linspace(-1, 1, 401), row_time_s, c).mean() for c in true.T] for t in time_s]
+        )
+        rms[method] = np.sqrt(np.mean((found - wanted) ** 2))
+    assert rms["average"] < rms["linear"] / 2.5
+
+
+def test_average_does_not_reach_over_a_gap_or_beyond_the_rows() -> None:
+    row_time_s = np.array([0.0, 1, 2, 3, 30, 31, 32, 33])
+    row_xy_m = np.column_stack([row_time_s, -row_time_s]) ** 2 * 1e-6
+    time_s = np.array([0.2, 1.5, 2.8, 31.5])
+    linear, quality = interpolate(time_s, row_time_s, row_xy_m)
+    found, same = interpolate(time_s, row_time_s, row_xy_m, method="average", half_s=0.5)
+    assert same.tolist() == quality.tolist()
+    np.testing.assert_allclose(found[[0, 2]], linear[[0, 2]])
+    np.testing.assert_allclose(found[1], linear[1])
+    points_only, _ = interpolate(time_s, row_time_s, row_xy_m, method="average", half_s=0.0)
+    np.testing.assert_array_equal(points_only, linear)

@@ -237,21 +237,81 @@ def test_declared_sizes_are_bounded() -> None:
     assert [type(m) for m in decode(endless, ENCODERS, 10_000)] == [Anomaly]
 
 
-def test_lost_connections_end_the_acquisition_incomplete() -> None:
+def cut_off(rows_before: int, missed: int, total: int, *, scaled: bool = True) -> list[PositionMessage]:
+    """Read an acquisition whose connection is lost after some rows; the next one begins at row `missed`."""
     panda = decoder(ENCODERS)
     panda.connected()
-    data = b"OK\n" + acquisition(9, scaled=False)
-    first = list(panda.feed(data[:-8], 0))
+    encoder = PandaEncoder(FIELDS, scaled=scaled)
+    armed = {"arm_epoch_s": 1_700_000_000.25}
+    first = b"OK\n" + encoder.header(**armed) + encoder.rows(columns(rows_before))
+    messages = list(panda.feed(first + encoder.rows(columns(3, rows_before))[:50], 0))
+    messages += panda.disconnected()
+    panda.connected()
+    rest = encoder.rows(columns(total - missed, missed))
+    again = b"OK\n" + encoder.header(**armed, missed=missed) + rest + encoder.end(total, "Disarmed")
+    return [*messages, *panda.feed(again, 0)]
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_rows_go_on_where_the_counter_says_after_a_lost_connection(scaled: bool) -> None:
+    messages = cut_off(20, 33, 50, scaled=scaled)
+    assert [type(m) for m in messages if isinstance(m, AcquisitionStart | AcquisitionEnd)] == [
+        AcquisitionStart,
+        AcquisitionEnd,
+    ]
+    assert rows(messages).tolist() == [*range(20), *range(33, 50)]
+    expected = columns(50)["INENC1.VAL.Mean"][rows(messages)] * 1e-6
+    np.testing.assert_allclose(stacked(messages, "xy_m")[:, 0], expected, atol=1e-12)
+    np.testing.assert_allclose(stacked(messages, "time_s"), rows(messages) * 0.004 + 0.001, atol=1e-9)
+    told = {(m.reason, m.unit): m.count for m in messages if isinstance(m, Anomaly)}
+    assert told == {(Reason.DISCONNECTED, "messages"): 1, (Reason.MISSING, "rows"): 13}
+    (end,) = (m for m in messages if isinstance(m, AcquisitionEnd))
+    assert (end.rows, end.complete) == (50, True)
+
+
+def test_rows_that_are_sent_again_keep_their_numbers() -> None:
+    messages = cut_off(20, 15, 50)
+    assert rows(messages).tolist() == [*range(20), *range(15, 50)]
+    assert [m.reason for m in messages if isinstance(m, Anomaly)] == [Reason.DISCONNECTED]
+
+
+def test_another_arming_after_a_lost_connection_ends_the_one_before() -> None:
+    panda = decoder(ENCODERS)
+    panda.connected()
+    encoder = PandaEncoder(FIELDS)
+    list(panda.feed(b"OK\n" + encoder.header(arm_epoch_s=1.7e9) + encoder.rows(columns(4)), 0))
+    list(panda.disconnected())
+    panda.connected()
+    again = list(panda.feed(b"OK\n" + encoder.header(arm_epoch_s=1.7e9 + 5, missed=2) + encoder.rows(columns(3, 2)), 0))
+    assert [type(m) for m in again] == [AcquisitionEnd, AcquisitionStart, PositionBlock]
+    assert (again[0].reason, again[0].complete, again[0].rows) == ("disconnected", False, 4)
+    assert rows(again).tolist() == [2, 3, 4]
+
+
+def test_connections_lost_for_good_end_the_acquisition_incomplete() -> None:
+    panda = decoder(ENCODERS)
+    panda.connected()
+    first = list(panda.feed((b"OK\n" + acquisition(9, scaled=False))[:-8], 0))
     lost = list(panda.disconnected())
     assert [m.reason for m in lost if isinstance(m, Anomaly)] == [Reason.DISCONNECTED]
-    assert isinstance(lost[-1], AcquisitionEnd)
-    assert not lost[-1].complete
     assert len(rows(first + lost)) == 9
     assert list(panda.disconnected()) == []
-    panda.connected()
-    again = list(panda.feed(data, 0))
-    assert again[0].acquisition != first[0].acquisition
-    assert len(rows(again)) == 9
+    (end,) = panda.flush()
+    assert isinstance(end, AcquisitionEnd)
+    assert not end.complete
+    assert list(panda.flush()) == []
+
+
+def test_columns_may_come_in_any_order() -> None:
+    straight = PandaEncoder(FIELDS)
+    turned = PandaEncoder(FIELDS[::-1])
+    assert straight.dtype.names != turned.dtype.names
+    read = [
+        decode(b"OK\n" + e.header(arm_epoch_s=1.7e9) + e.rows(columns(8)) + e.end(8), ENCODERS)
+        for e in (straight, turned)
+    ]
+    for name in ("xy_m", "time_s", "angle_deg"):
+        np.testing.assert_array_equal(stacked(read[0], name), stacked(read[1], name))
 
 
 @settings(max_examples=150, deadline=None)
@@ -270,7 +330,7 @@ def test_no_bytes_fail_or_confuse_what_follows(data: st.DataObject) -> None:
         # A damaged name is a column that is not there: the operator is told, and feeding can go on.
         with contextlib.suppress(ColumnMissingError):
             messages.extend(panda.feed(stream[i : i + chunk], 0))
-    messages += panda.disconnected()
+    messages += panda.flush()
     starts = [m for m in messages if isinstance(m, AcquisitionStart)]
     ends = [m for m in messages if isinstance(m, AcquisitionEnd)]
     assert [s.acquisition for s in starts] == [e.acquisition for e in ends]
@@ -288,3 +348,20 @@ def test_framing_keeps_no_more_than_one_piece() -> None:
     for _ in range(200):
         list(framing.feed(b"\x01" * 65_536))
     assert len(framing._buffer) < 100
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"OK\n<header>\n<data missed=", Reason.TRUNCATED),
+        (b"OK", Reason.TRUNCATED),
+        (b"OK\n<header>\n" + b"<x>" * 20 + b"</header>\n\n", Reason.CORRUPT),
+    ],
+)
+def test_what_never_became_a_header_is_counted(data: bytes, reason: Reason) -> None:
+    panda = decoder(ENCODERS)
+    panda.connected()
+    told = [*panda.feed(data, 0), *panda.disconnected(), *panda.disconnected()]
+    assert [m.reason for m in told if isinstance(m, Anomaly)] == [reason]
+    panda.connected()
+    assert rows(panda.feed(b"OK\n" + acquisition(6), 0)).tolist() == list(range(6))
