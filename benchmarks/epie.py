@@ -85,7 +85,7 @@ def threads_to_error(side: int) -> Callable[[Effort], Iterator[Row]]:
         cores = available_threads()
         if cores < 2:
             raise NotMeasurable("this process may use one processor only")
-        data = scan(side, 1)
+        data = scan(side, 1, wide=True)
         target = CLOSE_TO_NOISE * data.noise_floor
         alone, together, sweeps, apart = [], [], [], []
         engines = [_sweep(data, 1, "cpu") for _ in range(cores)]

@@ -49,19 +49,21 @@ class Scan:
 
 
 @functools.cache
-def scan(side: int, modes: int, *, whole_pixels: bool = False) -> Scan:
+def scan(side: int, modes: int, *, whole_pixels: bool = False, wide: bool = False) -> Scan:
     """Return a snake scan of a piece of bone, 1e6 photons a frame, neighbours overlapping by 83 % of the beam.
 
-    `whole_pixels` True rounds the positions to object pixels before the frames are made.
+    `whole_pixels` True rounds the positions to object pixels before the frames are made. `wide` True is a sample of
+    twice the size and 841 frames instead of 234.
     """
+    width_m, height_m, size_m = (8.99e-6, 8.99e-6, 9e-6) if wide else (5.58e-6, 4.03e-6, 5e-6)
     simulation = SimulationConfig(
         energy_ev=6200,
         distance_m=1.3,
         detector_pixel_m=75e-6,
         detector_shape=(side, side),
-        sample=SampleConfig(size_m=5e-6, delta=1.11e-5, beta=3.5e-7, seed=7),
+        sample=SampleConfig(size_m=size_m, delta=1.11e-5, beta=3.5e-7, seed=7),
         beam=BeamConfig(diameter_m=DIAMETER_M, defocus_m=DEFOCUS_M, modes=modes, coherence=1.0 if modes == 1 else 0.75),
-        trajectory=TrajectoryConfig(width_m=5.58e-6, height_m=4.03e-6, step_x_m=0.31e-6, step_y_m=0.31e-6),
+        trajectory=TrajectoryConfig(width_m=width_m, height_m=height_m, step_x_m=0.31e-6, step_y_m=0.31e-6),
     )
     view = window(simulation)
     path = make_trajectory(simulation.trajectory, simulation.rate_hz, simulation.exposure_fraction, seed=3)

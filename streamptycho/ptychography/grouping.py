@@ -34,8 +34,9 @@ groups of 4, random frames                                     18
 With a beam of 3.5 um in steps of 0.15 um and 1e5 photons (1066 frames, a pixel lit by several hundred of them), groups
 of up to 32 need the same 3 sweeps as single frames, groups of 128 need 5, and all end at a lower error, because their
 noise is averaged. Taking frames that are far apart gains nothing. What counts is how much of the projection one group
-is: up to a twentieth costs little. On the CPU a group is a 48th of the frames at most, because few frames at a time
-are enough there; on a GPU a 16th, because sweeps cost it less.
+is: up to a twentieth costs little. On the CPU a group is a 96th of the frames at most, because few frames at a time
+are enough there, and groups of fewer than 8 keep threads waiting for each other for longer than they save; on a GPU a
+16th, because sweeps cost it less.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from streamptycho.ptychography.parallel_visit import visit_groups
 from streamptycho.ptychography.propagation import WHOLE_PIXEL
 from streamptycho.ptychography.visits import UpdateRule, VisitOutcome, Visits
 
-LEAST_GROUPS = 48
-LEAST_GROUP = 4
+LEAST_GROUPS = 96
+LEAST_GROUP = 8
 _FRAMES_PER_THREAD = 4
 
 

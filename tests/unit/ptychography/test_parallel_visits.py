@@ -20,6 +20,7 @@ from tests.visits_in_groups import CPU, assert_same_visits, scene, visited_in_gr
 @pytest.fixture
 def groups_of_half_the_frames(monkeypatch):
     monkeypatch.setattr(parallel, "LEAST_GROUPS", 2)
+    monkeypatch.setattr(parallel, "LEAST_GROUP", 4)
 
 
 def visited(start, rule, visits, threads, *, together=True):
