@@ -90,7 +90,8 @@ def reconstruct_batch(
     if not is_stream_log(source):
         dataset = load_dataset(source)
         log = folder.log
-        write_log(dataset, log, orientation=_orientation(dataset, orientation or "identity", console))
+        chosen = _orientation(dataset, orientation or "identity", console)
+        write_log(dataset, log, orientation=chosen, scan_id=source.name.split(".")[0])
     elif orientation == "auto":
         raise ConfigError("--orientation auto needs a data file: for a log name one of the eight, or import it again")
     config = _changed(config_of_log(log, config_file), changes, None if log is folder.log else orientation)

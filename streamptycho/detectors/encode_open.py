@@ -9,54 +9,24 @@ from typing import Any
 import numpy as np
 
 from streamptycho.detectors import compression as compressed
+from streamptycho.detectors.encoding import Encoder
 from streamptycho.messages import Array
 
 
-class OpenEncoder:
-    """What a detector says in the open protocol, see docs/open-protocol.md.
+class OpenEncoder(Encoder):
+    """What a detector says in the open protocol, see docs/open-protocol.md."""
 
-    Parameters
-    ----------
-    shape
-        Rows and columns of the frames.
-    dtype
-        "uint8", "uint16" or "uint32".
-    compression
-        "bslz4", "lz4" or "none".
-    mask
-        (H, W), not zero where a pixel is masked. Masked pixels are sent as the largest value of the dtype.
-    saturation
-        Largest count that is valid; None takes the second largest value of the dtype.
-    """
-
-    def __init__(
-        self,
-        *,
-        shape: tuple[int, int],
-        dtype: str,
-        energy_ev: float,
-        distance_m: float,
-        detector_pixel_m: float,
-        compression: str = "bslz4",
-        mask: Array | None = None,
-        saturation: int | None = None,
-        exposure_s: float = 1e-3,
-        period_s: float = 1e-3,
-    ) -> None:
-        self._dtype = np.dtype(dtype)
-        self._compression = compression
-        self._masked = None if mask is None else np.asarray(mask) != 0
-        top = int(np.iinfo(self._dtype).max)
-        self._shape = shape
-        self._form = {"shape": list(shape), "dtype": self._dtype.name}
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts)
+        self._form = {"shape": list(self._shape), "dtype": self._dtype.name}
         self._header = {
-            "energy_ev": energy_ev,
-            "distance_m": distance_m,
-            "pixel_m": detector_pixel_m,
-            "center_px": [shape[0] / 2, shape[1] / 2],
-            "saturation": top - 1 if saturation is None else saturation,
-            "exposure_s": exposure_s,
-            "period_s": period_s,
+            "energy_ev": self._energy_ev,
+            "distance_m": self._distance_m,
+            "pixel_m": self._pixel_m,
+            "center_px": [self._shape[0] / 2, self._shape[1] / 2],
+            "saturation": self._saturation,
+            "exposure_s": self._exposure_s,
+            "period_s": self._period_s,
         }
 
     def start(self, *, series: int, n_frames: int, epoch_s: float, labels: Mapping[str, Any]) -> list[list[bytes]]:
@@ -85,12 +55,7 @@ class OpenEncoder:
         ValueError
             If the counts do not have the shape and the dtype of this detector.
         """
-        if counts.shape[1:] != self._shape or counts.dtype != self._dtype:
-            raise ValueError(
-                f"frames of this detector are {self._shape} {self._dtype}, got {counts.shape[1:]} {counts.dtype}"
-            )
-        if self._masked is not None:
-            counts = np.where(self._masked, self._dtype.type(np.iinfo(self._dtype).max), counts)
+        counts = self._as_sent(counts)
         where = {"series": series, "first": first, "count": len(counts), "start_s": start_s, "stop_s": stop_s}
         encoding, buffers = self._compress(counts)
         return [[_json({"type": "frames", **where, **self._form, "encoding": encoding}), *buffers]]
