@@ -36,9 +36,19 @@ def open_when_served(page, address, timeout_s=60.0):
             page.wait_for_timeout(200)
 
 
-def test_the_page_shows_the_scan_while_it_is_measured(browser, tmp_path):
+@pytest.fixture
+def compiled(tmp_path):
+    """A first run, which compiles: the second one then is at work while it is measured."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+    run = Run("demo", "--config", small_config(folder), "--out", folder / "run", "--json", "--no-monitor")
+    code, _, errors = run.finish()
+    assert code == 0, errors
+
+
+def test_the_page_shows_the_scan_while_it_is_measured(browser, tmp_path, compiled):
     config = small_config(
-        tmp_path, faults={"drop_frames": 0.05}, simulation={"projections": 14}, projections={"count": 14}
+        tmp_path, faults={"drop_frames": 0.05}, simulation={"projections": 20}, projections={"count": 20}
     )
     address = f"http://127.0.0.1:{yaml.safe_load(config.read_text())['monitor']['port']}"
     run = Run("demo", "--config", config, "--out", tmp_path / "run", "--json")
@@ -57,7 +67,7 @@ def test_the_page_shows_the_scan_while_it_is_measured(browser, tmp_path):
             lambda text: text.startswith("Projection") and text.split()[1] != first.split()[1],
         )
         assert int(later.split()[1].rstrip(":")) > int(first.split()[1].rstrip(":"))
-        assert "14" in page.inner_text("#figure-projection b")
+        assert "20" in page.inner_text("#figure-projection b")
         names = {card.split()[0] for card in page.locator("#services .card").all_inner_texts()}
         assert names == {"record", "ingest", "reconstruct", "tomography"}
         shown = page.evaluate("fetch('/api/state').then(answer => answer.json())")
