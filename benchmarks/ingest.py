@@ -19,7 +19,7 @@ from benchmarks.sender import Sender, sending
 from streamptycho.config import Config, RegionConfig
 from streamptycho.detectors.compression import decompress as own_decompress
 from streamptycho.messages import Array, DiffractionBatch, RawBlock, RawRecord
-from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
+from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.record import LogFeed, Recorder
@@ -118,9 +118,10 @@ def _ingest(sender: Sender, config: Config, series: Series, messages: int, path:
     client: Any = _Client(sender, series)
     paired: list[Array] = []
     stage = IngestStage(config)
-    recorder = Recorder(client, StreamLogWriter(path), sync_s=1.0, connect_timeout_s=None)
+    tail = LogTail()
+    recorder = Recorder(client, StreamLogWriter(path, tail=tail), sync_s=1.0, connect_timeout_s=None)
     recorder.start()
-    with StreamLogReader(path) as log:
+    with StreamLogReader(path, tail) as log:
         feed = LogFeed(log.follow_blocks())
         while not stage.finished:
             message = feed.get(WAIT_S)

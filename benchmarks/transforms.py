@@ -8,7 +8,7 @@ from numba import njit
 from benchmarks.clock import Task
 from streamptycho.array import Backend
 from streamptycho.messages import Array
-from streamptycho.ptychography.compiled_fft import Plan, plan, row_pitch
+from streamptycho.ptychography.compiled_fft import Plan, aligned, field_size, fields_of, plan
 from streamptycho.ptychography.compiled_visit import transform
 from streamptycho.ptychography.lanes import LANES
 
@@ -40,11 +40,9 @@ def library_transforms(library: Backend, side: int, modes: int, frames: int) -> 
 
 def _compiled_transforms(how: Plan, modes: int, frames: int) -> Task:
     n, wave = how.n, _wave(modes, how.n)
-    near = np.zeros((modes, n * row_pitch(n)), np.float32)
-    image = near.reshape(modes, n, -1)
-    image[:, :, :n], image[:, :, n : 2 * n] = wave.real, wave.imag
-    far, work = np.zeros_like(near), np.zeros_like(near[0])
-    scratch = np.empty((2, 2 * n * LANES), np.float32)
+    near = fields_of(wave)
+    far, work = aligned(near.shape), aligned((field_size(n),))
+    scratch = aligned((2, 2 * n * LANES))
 
     def run() -> float:
         _there_and_back(near, far, n, frames, work, how.radices, how.turns, scratch)

@@ -58,6 +58,9 @@ class ReconstructionConfig(Section):
     the last `refine_sweeps` (None: a sixth of `sweeps`, 5 at most) steps shrink towards 0, which takes the object from
     hopping about the least squares solution into it.
 
+    A projection whose error is over twice the usual one is reconstructed once more, with the probe that fits others;
+    frames are held for that up to `second_try_gib`, 0 for no second tries.
+
     `propagator` "near_field" is for a detector close behind the sample, or far behind a focus that is
     `source_distance_m` before the sample (cone beam, whose effective pixel becomes that of the object).
     """
@@ -90,6 +93,7 @@ class ReconstructionConfig(Section):
     carry_probe: bool = True
     use_turnaround: bool = False
     seed: int = 0
+    second_try_gib: Annotated[float, Field(ge=0, le=1024)] = 1.0
     slice_s: Positive = 0.1
     preview_s: Positive = 0.5
     probe: ProbeConfig = ProbeConfig()

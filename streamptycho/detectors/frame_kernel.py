@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from streamptycho.detectors.kernels import FRAME_CORRUPT, FRAME_OK, FRAME_TRUNCATED, decode_bslz4, decode_lz4
-from streamptycho.detectors.region_kernel import bin_down, cut_out
+from streamptycho.detectors.region_kernel import bin_down, cut_out, mask_line
 
 RAW, LZ4, BSLZ4 = range(3)
 
@@ -86,11 +86,17 @@ def cut_frames(
     side = masked.shape[0]
     columns = (max(corner[1], 0), min(corner[1] + side, rows.shape[1]))
     square = np.empty((side, side), rows.dtype)
+    whole = binning == 1 and corner[0] == 0 and corner[1] == 0 and rows.shape == masked.shape
     for frame in range(len(payload)):
         begin, end = payload[frame, 0], payload[frame, 1]
         if _decode(data, begin, end, encoding, height, first_row, columns, rows) != FRAME_OK:
             return frame
-        if binning == 1:
+        if whole:
+            # One long line instead of many short ones.
+            saturated[frame] = mask_line(
+                rows.reshape(-1), masked.reshape(-1), mask_known, largest_valid, top, counts[frame].reshape(-1)
+            )
+        elif binning == 1:
             saturated[frame] = cut_out(
                 rows, corner[0], corner[1], masked, mask_known, largest_valid, top, counts[frame]
             )

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from streamptycho.detectors.bit_vectors import STEP_GROUPS, transpose
 from streamptycho.detectors.lz4_kernel import SLACK_BYTES, decode_lz4_at
-from streamptycho.native import load_u8, load_u64
+from streamptycho.native import load_u8, load_u64, store_u64
 
 FRAME_OK, FRAME_TRUNCATED, FRAME_CORRUPT = 0, 1, 2
 
@@ -25,8 +26,6 @@ _SHORT_COPY = 16
 _MASK_7 = np.uint64(0x00AA00AA00AA00AA)
 _MASK_14 = np.uint64(0x0000CCCC0000CCCC)
 _MASK_28 = np.uint64(0x00000000F0F0F0F0)
-_BIT_MASKS = (np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F))
-_BYTE_MASKS = (np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00000000FFFFFFFF))
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -66,71 +65,56 @@ def shuffle_blocks(data: Any, shuffled: Any, element_bytes: int, block_bytes: in
                         plane[bit * groups + group] = np.uint8((x >> np.uint64(8 * bit)) & np.uint64(0xFF))
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _exchange(first: Any, second: Any, shift: Any, mask: Any) -> Any:
-    """Exchange the bits of `first` under `mask << shift` with those of `second` under `mask`."""
-    differing = ((first >> shift) ^ second) & mask
-    return first ^ (differing << shift), second ^ differing
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _transpose_words(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, shift: int, masks: Any) -> Any:
-    """Transpose 8 words of 8 units each; units are bits of each byte (`shift` 1) or bytes (`shift` 8)."""
-    one, two, four = np.uint64(shift), np.uint64(2 * shift), np.uint64(4 * shift)
-    a, b = _exchange(a, b, one, masks[0])
-    c, d = _exchange(c, d, one, masks[0])
-    e, f = _exchange(e, f, one, masks[0])
-    g, h = _exchange(g, h, one, masks[0])
-    a, c = _exchange(a, c, two, masks[1])
-    b, d = _exchange(b, d, two, masks[1])
-    e, g = _exchange(e, g, two, masks[1])
-    f, h = _exchange(f, h, two, masks[1])
-    a, e = _exchange(a, e, four, masks[2])
-    b, f = _exchange(b, f, four, masks[2])
-    c, g = _exchange(c, g, four, masks[2])
-    d, h = _exchange(d, h, four, masks[2])
-    return a, b, c, d, e, f, g, h
-
-
 @njit(cache=True, nogil=True)
-def _unshuffle_plane(plane: Any, groups: Any, first: Any, last: Any, words: Any) -> None:
-    """Gather the bytes of groups `first` to `last` from the 8 rows of `groups` bytes at address `plane`."""
-    group = first
-    while last - group >= 8:
-        at = plane + group
-        a, b = load_u64(at), load_u64(at + groups)
-        c, d = load_u64(at + 2 * groups), load_u64(at + 3 * groups)
-        e, f = load_u64(at + 4 * groups), load_u64(at + 5 * groups)
-        g, h = load_u64(at + 6 * groups), load_u64(at + 7 * groups)
-        if (a | b | c | d | e | f | g | h) == np.uint64(0):
-            for i in range(8):
-                words[group + i] = np.uint64(0)
-        else:
-            a, b, c, d, e, f, g, h = _transpose_words(a, b, c, d, e, f, g, h, 1, _BIT_MASKS)
-            a, b, c, d, e, f, g, h = _transpose_words(a, b, c, d, e, f, g, h, 8, _BYTE_MASKS)
-            words[group], words[group + 1], words[group + 2], words[group + 3] = a, b, c, d
-            words[group + 4], words[group + 5], words[group + 6], words[group + 7] = e, f, g, h
-        group += 8
+def _unshuffle_plane(plane: Any, groups: Any, first: Any, last: Any, out: Any) -> None:
+    """Gather the bytes of groups `first` to `last` from the 8 rows of `groups` bytes at address `plane`.
+
+    Those of group k go to address `out + 8 * k`. Bytes of other groups are gathered as well where that is faster.
+    """
+    steps = (last - first) // STEP_GROUPS
+    transpose(plane + first, groups, steps, out + 8 * first)
+    group = first + steps * STEP_GROUPS
+    if group < last and groups >= STEP_GROUPS:
+        begin = min(group, groups - STEP_GROUPS)
+        transpose(plane + begin, groups, np.int64(1), out + 8 * begin)
+        return
     while group < last:
         x = np.uint64(0)
         for i in range(8):
             x |= np.uint64(load_u8(plane + i * groups + group)) << np.uint64(8 * i)
-        words[group] = _transpose_bits(x)
+        store_u64(out + 8 * group, _transpose_bits(x))
         group += 1
 
 
 @njit(cache=True, nogil=True)
-def _unshuffle_groups(shuffled: Any, groups: Any, first: Any, last: Any, words: Any, data: Any) -> None:
+def _planes_in_use(shuffled: Any, groups: Any, planes: Any) -> Any:
+    """Return how many of the `planes` bytes of the elements are not zero everywhere, from the lowest on; at least 1."""
+    while planes > 1:
+        found = np.uint64(0)
+        begin = shuffled + (planes - 1) * 8 * groups
+        for group in range(groups):
+            found |= load_u64(begin + 8 * group)
+        if found != np.uint64(0):
+            return planes
+        planes -= 1
+    return planes
+
+
+@njit(cache=True, nogil=True)
+def _unshuffle_groups(shuffled: Any, groups: Any, planes: Any, first: Any, last: Any, words: Any, data: Any) -> None:
     """Undo the bit shuffle of groups of 8 elements, `first` to `last` of the `groups` at address `shuffled`.
 
-    `data` are the elements of all groups; `words` is room for one byte of each of them.
+    `data` are the elements of all groups, of which only the lowest `planes` bytes are in use; `words` is room for one
+    byte of each of them. Elements of other groups are overwritten or not, as is faster.
     """
+    if data.itemsize == 1:
+        _unshuffle_plane(shuffled, groups, first, last, data.ctypes.data)
+        return
     begin, end = 8 * first, 8 * last
     out = data[begin:end]
     bytes_of_words = words.view(np.uint8)[begin:end]
-    for byte in range(data.itemsize):
-        plane = shuffled + byte * 8 * groups
-        _unshuffle_plane(plane, groups, first, last, words)
+    for byte in range(planes):
+        _unshuffle_plane(shuffled + byte * 8 * groups, groups, first, last, words.ctypes.data)
         if byte == 0:
             for i in range(out.size):
                 out[i] = bytes_of_words[i]
@@ -245,17 +229,38 @@ def decode_bslz4(
     block. Blocks before the wanted elements are stepped over, those behind them are not looked at. Other columns are
     overwritten or not, as is faster.
     """
+    element_bytes = rows.itemsize
+    framed = total - total % 8
+    block = min(block, max(total, 8))
+    shuffled = np.empty(block * element_bytes + SLACK_BYTES, np.uint8)
+    words = np.empty(block // 8 + 1, np.uint64)
+    plain = np.empty(block, rows.dtype)
+    # An array that is used by its address only is freed at once where it was made: it has to be an argument.
+    return _decode_bslz4(source, begin, end, total, framed, block, first_row, columns, rows, shuffled, words, plain)
+
+
+@njit(cache=True, nogil=True)
+def _decode_bslz4(
+    source: Any,
+    begin: Any,
+    end: Any,
+    total: Any,
+    framed: Any,
+    block: Any,
+    first_row: Any,
+    columns: Any,
+    rows: Any,
+    shuffled: Any,
+    words: Any,
+    plain: Any,
+) -> int:
+    """Do what `decode_bslz4` says, with room for one block in three states."""
     width, element_bytes = rows.shape[1], rows.itemsize
     data = rows.reshape(-1)
     first = first_row * width + columns[0]
     last = (first_row + rows.shape[0] - 1) * width + columns[1]
     origin = first_row * width
     narrow = 2 * (columns[1] - columns[0]) < width
-    framed = total - total % 8
-    block = min(block, max(total, 8))
-    shuffled = np.empty(block * element_bytes + SLACK_BYTES, np.uint8)
-    words = np.empty(block // 8 + 1, np.uint64)
-    plain = np.empty(block, data.dtype)
     address, room = source.ctypes.data, shuffled.ctypes.data
     at: Any = begin
     for position in range(0, framed, block):
@@ -269,6 +274,8 @@ def decode_bslz4(
         if position + count > first:
             if not decode_lz4_at(address + at, packed, room, count * element_bytes):
                 return FRAME_CORRUPT
+            groups = count // 8
+            planes = _planes_in_use(room, groups, element_bytes)
             if narrow:
                 row = max((position - origin) // width, 0)
                 while row < rows.shape[0]:
@@ -278,14 +285,14 @@ def decode_bslz4(
                         break
                     if right > left:
                         _unshuffle_groups(
-                            room, count // 8, (left - position) // 8, (right - position + 7) // 8, words, plain
+                            room, groups, planes, (left - position) // 8, (right - position + 7) // 8, words, plain
                         )
                         data[left - origin : right - origin] = plain[left - position : right - position]
                     row += 1
             elif position >= origin and position + count <= origin + data.size:
-                _unshuffle_groups(room, count // 8, 0, count // 8, words, data[position - origin :][:count])
+                _unshuffle_groups(room, groups, planes, 0, groups, words, data[position - origin :][:count])
             else:
-                _unshuffle_groups(room, count // 8, 0, count // 8, words, plain)
+                _unshuffle_groups(room, groups, planes, 0, groups, words, plain)
                 left, right = max(position, origin), min(position + count, origin + data.size)
                 data[left - origin : right - origin] = plain[left - position : right - position]
         at += packed

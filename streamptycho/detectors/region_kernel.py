@@ -8,6 +8,26 @@ import numpy as np
 from numba import njit
 
 
+@njit(cache=True, nogil=True, inline="always")
+def mask_line(source: Any, hidden: Any, mask_known: bool, largest_valid: int, top: int, target: Any) -> int:
+    """Mask counts `source` (n,) into `target` (n,) as `cut_out` does; return how many were saturated."""
+    limit, not_measured = source.dtype.type(largest_valid), source.dtype.type(top)
+    nothing = source.dtype.type(0)
+    # Counting would keep the compiler from using vectors of counts: only where there is something to count.
+    largest = nothing
+    for j in range(target.size):
+        value = source[j]
+        seen = nothing if hidden[j] else value
+        largest = seen if seen > largest else largest
+        target[j] = not_measured if (value > limit) | hidden[j] else value
+    saturated = 0
+    if largest > limit:
+        for j in range(target.size):
+            over = source[j] > limit
+            saturated += over and not hidden[j] and (mask_known or source[j] != not_measured)
+    return int(saturated)
+
+
 @njit(cache=True, nogil=True)
 def cut_out(
     rows: Any, row_0: int, column_0: int, masked: Any, mask_known: bool, largest_valid: int, top: int, out: Any
@@ -21,8 +41,7 @@ def cut_out(
     side = out.shape[0]
     first_row, last_row = max(0, -row_0), min(side, rows.shape[0] - row_0)
     first_column, last_column = max(0, -column_0), min(side, rows.shape[1] - column_0)
-    limit, not_measured = rows.dtype.type(largest_valid), rows.dtype.type(top)
-    nothing = rows.dtype.type(0)
+    not_measured = rows.dtype.type(top)
     saturated = 0
     for i in range(side):
         if i < first_row or i >= last_row:
@@ -32,18 +51,7 @@ def cut_out(
         out[i, last_column:] = not_measured
         source = rows[row_0 + i, column_0 + first_column : column_0 + last_column]
         hidden = masked[i, first_column:last_column]
-        target = out[i, first_column:last_column]
-        # Counting would keep the compiler from using vectors of counts: only where there is something to count.
-        largest = nothing
-        for j in range(target.size):
-            value = source[j]
-            seen = nothing if hidden[j] else value
-            largest = seen if seen > largest else largest
-            target[j] = not_measured if (value > limit) | hidden[j] else value
-        if largest > limit:
-            for j in range(target.size):
-                over = source[j] > limit
-                saturated += over and not hidden[j] and (mask_known or source[j] != not_measured)
+        saturated += mask_line(source, hidden, mask_known, largest_valid, top, out[i, first_column:last_column])
     return int(saturated)
 
 

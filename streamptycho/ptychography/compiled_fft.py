@@ -1,8 +1,8 @@
 """The Fourier transform of square images in compiled code, for sides that are multiples of 8 without factors over 5.
 
-A field is (n, pitch) float32, flat: the real parts of a row, its imaginary parts, and padding that keeps rows off each
-other in the cache. `LANES` columns at a time go through all passes of a Stockham transform while they lie in the
-nearest cache. Nothing here scales.
+A field is an image as float32 in one piece, `LANES` columns after `LANES` columns: row by row the real parts and the
+imaginary parts, which fill a cache line, and padding that keeps these pieces off each other in the cache. Each piece
+goes through all passes of a Stockham transform while it lies in the nearest cache. Nothing here scales.
 
 References
 ----------
@@ -23,13 +23,51 @@ from streamptycho.messages import Array
 from streamptycho.ptychography.butterflies import butterfly, transpose
 from streamptycho.ptychography.lanes import LANES
 
+_CACHE_LINE = 64
 _RADICES = (2, 3, 4, 5, 8)
 
 
 @njit(nogil=True)
-def row_pitch(n):
-    """Return the numbers that one row of a field takes."""
-    return 2 * n + 2 * LANES
+def field_size(n):
+    """Return the numbers that a field takes."""
+    return n // LANES * (n + LANES) * 2 * LANES
+
+
+@njit(nogil=True)
+def place_of(row, column, n):
+    """Return the place in a field of the real parts from a column on, a multiple of `LANES`; imaginary ones follow."""
+    return (column // LANES * (n + LANES) + row) * 2 * LANES
+
+
+def fields_of(images: Array) -> Array:
+    """Return images (K, n, n) complex as fields, (K, size) float32."""
+    count, n, _ = images.shape
+    fields = aligned((count, field_size(n)))
+    parts = _parts(fields, n)
+    for part, values in enumerate((images.real, images.imag)):
+        parts[:, :, :, part] = values.reshape(count, n, n // LANES, LANES).transpose(0, 2, 1, 3)
+    return fields
+
+
+def images_of(fields: Array, n: int) -> Array:
+    """Return fields (K, size) as images, (K, n, n) complex64."""
+    images = np.empty((len(fields), n, n), np.complex64)
+    parts = _parts(fields, n).transpose(3, 0, 2, 1, 4)
+    images.real, images.imag = (parts[part].reshape(images.shape) for part in (0, 1))
+    return images
+
+
+def _parts(fields: Array, n: int) -> Array:
+    """Return a view of fields: number, piece, row, real or imaginary part, column in the piece."""
+    return fields.reshape(len(fields), n // LANES, n + LANES, 2, LANES)[:, :, :n]
+
+
+def aligned(shape: tuple[int, ...]) -> Array:
+    """Return float32 zeros that start with a cache line, so that no lanes lie across two."""
+    size, line = int(np.prod(shape)), _CACHE_LINE // 4
+    room = np.zeros(size + line, np.float32)
+    first = -room.ctypes.data // 4 % line
+    return room[first : first + size].reshape(shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,39 +131,64 @@ _pass_2, _pass_3, _pass_4, _pass_5, _pass_8 = (_stockham_pass(radix) for radix i
 
 
 @njit(nogil=True)
-def transform_columns(source, target, n, inverse, turn_over, radices, turns, scratch):
-    """Transform every column of a field. `turn_over` writes the result transposed.
+def columns_of(field, column, n, inverse):
+    """Return where `LANES` columns of a field lie, for a pass. The inverse is the transform with parts exchanged."""
+    place = place_of(0, column, n)
+    first, part = (place + LANES, -LANES) if inverse else (place, LANES)
+    return field, np.int64(first), np.int64(2 * LANES), np.int64(part)
 
-    The inverse is the transform with real and imaginary parts exchanged. `scratch` is (2, 2 x n x LANES) float32.
+
+@njit(nogil=True)
+def block_of(array, inverse):
+    """Return where `LANES` columns of their own lie, (n, 2 x LANES), for a pass."""
+    first, part = (LANES, -LANES) if inverse else (0, LANES)
+    return array, np.int64(first), np.int64(2 * LANES), np.int64(part)
+
+
+@njit(nogil=True)
+def transform_block(source, target, n, radices, turns, scratch):
+    """Transform `LANES` columns from one place to another, which may be the same; neither is scratch[0].
+
+    `scratch` is (2, 2 x n x LANES) float32.
     """
-    pitch = row_pitch(n)
-    real, part = (n, -n) if inverse else (0, n)
+    groups, stride, turn, rows = n, np.int64(1), np.int64(0), source
+    for k in range(len(radices)):
+        radix = radices[k]
+        groups //= radix
+        to = target if k == len(radices) - 1 else block_of(scratch[k % 2], False)
+        if radix == 8:
+            _pass_8(groups, stride, rows, to, turns, turn)
+        elif radix == 4:
+            _pass_4(groups, stride, rows, to, turns, turn)
+        elif radix == 2:
+            _pass_2(groups, stride, rows, to, turns, turn)
+        elif radix == 3:
+            _pass_3(groups, stride, rows, to, turns, turn)
+        else:
+            _pass_5(groups, stride, rows, to, turns, turn)
+        turn += 2 * (radix - 1) * groups
+        stride *= radix
+        rows = to
+
+
+@njit(nogil=True)
+def transform_turned(source, target, column, n, inverse, radices, turns, scratch):
+    """Transform `LANES` columns and write them as rows of a field, from row `column` on."""
+    last = scratch[(len(radices) - 1) % 2]
+    transform_block(source, block_of(last, False), n, radices, turns, scratch)
+    first, part = (LANES, -LANES) if inverse else (0, LANES)
+    for row in range(0, n, LANES):
+        to_first = place_of(column, row, n) + first
+        transpose(last, 2 * row * LANES, 2 * LANES, target, to_first, 2 * LANES)
+        transpose(last, 2 * row * LANES + LANES, 2 * LANES, target, to_first + part, 2 * LANES)
+
+
+@njit(nogil=True)
+def transform_columns(source, target, n, inverse, turn_over, radices, turns, scratch):
+    """Transform every column of a field. `turn_over` writes the result transposed."""
     for column in range(0, n, LANES):
-        groups, stride, turn = n, np.int64(1), np.int64(0)
-        rows = source, real + column, pitch, part
-        for k in range(len(radices)):
-            radix = radices[k]
-            groups //= radix
-            if k == len(radices) - 1 and not turn_over:
-                to = target, real + column, pitch, part
-            else:
-                to = scratch[k % 2], np.int64(0), np.int64(2 * LANES), np.int64(LANES)
-            if radix == 8:
-                _pass_8(groups, stride, rows, to, turns, turn)
-            elif radix == 4:
-                _pass_4(groups, stride, rows, to, turns, turn)
-            elif radix == 2:
-                _pass_2(groups, stride, rows, to, turns, turn)
-            elif radix == 3:
-                _pass_3(groups, stride, rows, to, turns, turn)
-            else:
-                _pass_5(groups, stride, rows, to, turns, turn)
-            turn += 2 * (radix - 1) * groups
-            stride *= radix
-            rows = to
+        rows = columns_of(source, column, n, inverse)
         if turn_over:
-            array = rows[0]
-            for row in range(0, n, LANES):
-                to_first = real + column * pitch + row
-                transpose(array, 2 * row * LANES, 2 * LANES, target, to_first, pitch)
-                transpose(array, 2 * row * LANES + LANES, 2 * LANES, target, to_first + part, pitch)
+            transform_turned(rows, target, column, n, inverse, radices, turns, scratch)
+        else:
+            transform_block(rows, columns_of(target, column, n, inverse), n, radices, turns, scratch)

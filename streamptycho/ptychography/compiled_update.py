@@ -8,7 +8,7 @@ import numpy as np
 
 from streamptycho.messages import Array
 from streamptycho.ptychography.canvas import Canvas
-from streamptycho.ptychography.compiled_fft import Plan, plan, row_pitch
+from streamptycho.ptychography.compiled_fft import Plan, aligned, field_size, fields_of, images_of, plan
 from streamptycho.ptychography.compiled_visit import convert_probe, visit_frames
 from streamptycho.ptychography.frames import FrameStore
 from streamptycho.ptychography.lanes import LANES
@@ -36,25 +36,25 @@ class CompiledUpdater:
 
     def __init__(self, probe: Array, plan: Plan, rule: UpdateRule) -> None:
         modes, n, _ = probe.shape
-        size = n * row_pitch(n)
+        size = field_size(n)
         self._n = n
         self._frame_px = n // rule.upsampling
         self._rule = (rule.upsampling, rule.object_alpha, rule.probe_alpha, rule.find_shifts)
-        self._probe = np.zeros((modes, size), np.float32)
+        self._probe = fields_of(probe)
         self._is_spectrum = False
-        image = self._probe.reshape(modes, n, -1)
-        image[:, :, :n], image[:, :, n : 2 * n] = probe.real, probe.imag
         inner = np.ones(n, np.float32)
         inner[[0, -1]] = 0
         self._room = (
-            np.zeros_like(self._probe),
-            np.zeros_like(self._probe),
-            np.zeros(size, np.float32),
-            np.empty(self._frame_px**2, np.float32),
+            aligned((modes, size)),
+            aligned((modes, size)),
+            aligned((modes, size)),
+            aligned((modes, 2 * n * LANES)),
+            aligned((size,)),
+            aligned((self._frame_px**2,)),
             np.zeros((2, 2 * n), np.float32),
             inner,
         )
-        self._plan = plan.radices, plan.turns, np.empty((2, 2 * n * LANES), np.float32)
+        self._plan = plan.radices, plan.turns, aligned((2, 2 * n * LANES))
 
     @property
     def probe(self) -> Array:
@@ -62,11 +62,8 @@ class CompiledUpdater:
         n, fields = self._n, self._probe
         if self._is_spectrum:
             fields = np.zeros_like(fields)
-            convert_probe(self._probe, fields, n, True, self._room[2], self._plan)
-        rows = fields.reshape(len(fields), n, -1)
-        probe = np.empty((len(rows), n, n), np.complex64)
-        probe.real, probe.imag = rows[:, :, :n], rows[:, :, n : 2 * n]
-        return probe
+            convert_probe(self._probe, fields, n, True, self._room[4], self._plan)
+        return images_of(fields, n)
 
     def misfit(self, canvas: Canvas, store: FrameStore, visits: Visits) -> VisitOutcome:
         """Return what visits would find, and change nothing."""

@@ -7,16 +7,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from streamptycho.ptychography.compiled_steps import (
+from streamptycho.ptychography.compiled_changes import finish_correction, update
+from streamptycho.ptychography.compiled_fft import transform_columns
+from streamptycho.ptychography.compiled_passes import (
     add_moved_back,
-    correct_modulus,
+    light,
+    move_and_light,
+    replace_modulus,
+    start_move,
+)
+from streamptycho.ptychography.compiled_steps import (
     correct_summed_modulus,
-    exit_waves,
-    move,
     seeming_shift,
     target_modulus,
     transform,
-    update,
     write_ramp,
 )
 from streamptycho.ptychography.propagation import WHOLE_PIXEL
@@ -24,7 +28,7 @@ from streamptycho.ptychography.propagation import WHOLE_PIXEL
 _FIELD, _FIELDS = "float32[::1]", "float32[:,::1]"
 _PLAN = "Tuple((int64[::1], float32[::1], float32[:,::1]))"
 _RULE = "Tuple((int64, float64, float64, boolean))"
-_ROOM = f"Tuple(({_FIELDS}, {_FIELDS}, {_FIELD}, {_FIELD}, {_FIELDS}, {_FIELD}))"
+_ROOM = f"Tuple(({_FIELDS}, {_FIELDS}, {_FIELDS}, {_FIELDS}, {_FIELD}, {_FIELD}, {_FIELDS}, {_FIELD}))"
 
 
 @njit(f"void({_FIELDS}, {_FIELDS}, int64, boolean, {_FIELD}, {_PLAN})", cache=True, nogil=True)
@@ -38,58 +42,67 @@ def convert_probe(source, target, n, inverse, work, plan):
 
 
 @njit(nogil=True)
-def find_correction(patch, whole_pixel, fraction, wanted, rule, probe, room, plan, outcome):
-    """Compare a frame with what is measured; write what is missing, at the sample, to `room` if it is `wanted`.
-
-    `outcome` (4,) gets the residual, the shift down and right, and the modelled counts. Between pixels the probe that
-    lights the frame is left in `room` too. Returns max |patch|**2 and the maximum of the probe intensity.
-    """
-    n, modes = patch.shape[0], len(probe)
-    upsampling, _, _, find_shifts = rule
-    moved, waves, work, target, ramps, inner = room
+def _replace_modulus(halfway, place, gain, rule, wanted, room, plan):
+    """Do what `replace_modulus` does where several far-field pixels are measured as one."""
+    _, waves, _, _, _, target, _, _ = room
     radices, turns, scratch = plan
-    lit_by = probe
-    if not whole_pixel:
+    n, (address, kind), work = len(room[7]), place, room[4]
+    measured = target_modulus(address, kind, gain, target)
+    for mode in range(len(halfway)):
+        transform_columns(halfway[mode], halfway[mode], n, False, False, radices, turns, scratch)
+    residual, modelled = correct_summed_modulus(halfway, target, n, rule[0], work)
+    if wanted:
+        for mode in range(len(halfway)):
+            transform_columns(halfway[mode], waves[mode], n, True, True, radices, turns, scratch)
+    return residual, modelled, measured
+
+
+@njit(nogil=True)
+def find_correction(patch, whole_pixel, fraction, place, gain, wanted, rule, probe, room, plan, outcome):
+    """Compare a frame with what is measured; leave what is missing, halfway to the sample, if it is `wanted`.
+
+    It lies in the second fields of `room`; where shifts are found, it comes all the way. `place` is address and kind of
+    the counts. `outcome` (4,) gets the residual, the shift down and right, and measured over modelled counts. Between
+    pixels the probe that lights the frame is left in the first fields. Returns max |patch|**2 and the maximum of the
+    probe intensity.
+    """
+    n, find_shifts = patch.shape[0], rule[3]
+    moved, waves, halfway, blocks, work, _, ramps, inner = room
+    if whole_pixel:
+        lit_by = probe
+        peaks = light(probe, patch, n, halfway, blocks, plan)
+    else:
         lit_by = moved
         write_ramp(fraction[1], n, 1 / n, ramps[0])
         write_ramp(fraction[0], n, 1.0, ramps[1])
-        for mode in range(modes):
-            move(probe[mode], ramps[1], ramps[0], n, moved[mode])
-            transform(moved[mode], moved[mode], n, True, work, radices, turns, scratch)
-    peaks = exit_waves(lit_by, patch, n, waves, work)
-    for mode in range(modes):
-        transform(waves[mode], waves[mode], n, False, work, radices, turns, scratch)
-    if upsampling == 1:
-        residual, modelled = correct_modulus(waves, target, n, work)
+        start_move(probe, ramps[1], ramps[0], n, waves, blocks, plan)
+        peaks = move_and_light(waves, moved, patch, n, halfway, blocks, plan)
+    back = wanted or find_shifts
+    if rule[0] == 1:
+        found = replace_modulus(halfway, place[0], place[1], gain, n, back, waves, blocks, work, plan)
     else:
-        residual, modelled = correct_summed_modulus(waves, target, n, upsampling, work)
-    outcome[0], outcome[3] = residual, modelled
-    if wanted or find_shifts:
-        for mode in range(modes):
-            transform(waves[mode], waves[mode], n, True, work, radices, turns, scratch)
+        found = _replace_modulus(halfway, place, gain, rule, back, room, plan)
+    residual, modelled, measured = found
+    outcome[0], outcome[3] = residual * gain, (measured / modelled if modelled > 0 else gain)
     if find_shifts:
+        finish_correction(waves, n, plan)
         seeming_shift(patch, lit_by, waves, n, inner, work, outcome[1:3])
     return peaks
 
 
 @njit(nogil=True)
-def _visit(patch, whole_pixel, fraction, steps, rule, probe, room, plan, outcome):
-    n, modes = patch.shape[0], len(probe)
-    _, object_alpha, probe_alpha, _ = rule
-    moved, waves, work, _, ramps, _ = room
-    radices, turns, scratch = plan
-    object_step, probe_step = steps
-    wanted = object_step > 0 or probe_step > 0
-    peaks = find_correction(patch, whole_pixel, fraction, wanted, rule, probe, room, plan, outcome)
+def _visit(patch, whole_pixel, fraction, place, gain, steps, rule, probe, room, plan, outcome):
+    _, object_alpha, probe_alpha, find_shifts = rule
+    moved, waves, halfway, blocks, _, _, ramps, _ = room
+    n, wanted = patch.shape[0], steps[0] > 0 or steps[1] > 0
+    peaks = find_correction(patch, whole_pixel, fraction, place, gain, wanted, rule, probe, room, plan, outcome)
     if not wanted:
         return
     alphas = object_alpha, probe_alpha
-    lit_by, change = (probe, probe) if whole_pixel else (moved, waves)
-    update(patch, lit_by, waves, object_step, probe_step, alphas, peaks, n, change, whole_pixel)
-    if probe_step > 0 and not whole_pixel:
-        for mode in range(modes):
-            transform(waves[mode], waves[mode], n, False, work, radices, turns, scratch)
-            add_moved_back(waves[mode], ramps[1], ramps[0], n, probe[mode])
+    lit_by = probe if whole_pixel else moved
+    update(patch, lit_by, waves, find_shifts, steps, alphas, peaks, n, whole_pixel, halfway, blocks, plan)
+    if steps[1] > 0 and not whole_pixel:
+        add_moved_back(halfway, ramps[1], ramps[0], n, probe, blocks, plan)
 
 
 @njit(
@@ -120,27 +133,22 @@ def visit_frames(image, places, fractions_px, addresses, kinds, numbers, rule, i
     probe
         (modes, size) fields.
     room
-        moved and waves (modes, size), work (size), target (frame pixels), ramps (2, 2 n), and `inner` of
-        `seeming_shift`.
+        moved, waves and halfway (modes, size), blocks (modes, 2 x n x LANES), work (size), target (frame pixels), ramps
+        (2, 2 n), and `inner` of `seeming_shift`.
     plan
         radices, turns and scratch of `transform_columns`.
     outcome
         Residual, shift down and right, modelled counts over measured ones are written here, (K, 4).
     """
-    work, target = room[2], room[3]
-    n = len(room[5])
+    work, n = room[4], len(room[7])
     for k in range(len(places)):
         down, right = fractions_px[k, 0], fractions_px[k, 1]
         whole_pixel = abs(down) < WHOLE_PIXEL and abs(right) < WHOLE_PIXEL
         if whole_pixel == is_spectrum:
             convert_probe(probe, probe, n, is_spectrum, work, plan)
             is_spectrum = not is_spectrum
-        gain = numbers[k, 0]
-        total = target_modulus(addresses[k], kinds[k], gain, target)
         row, column = places[k, 0], places[k, 1]
         patch = image[row : row + n, column : column + n]
-        steps = numbers[k, 1], numbers[k, 2]
-        _visit(patch, whole_pixel, (down, right), steps, rule, probe, room, plan, outcome[k])
-        outcome[k, 0] *= gain
-        outcome[k, 3] = total / outcome[k, 3] if outcome[k, 3] > 0 else gain
+        place, steps = (addresses[k], kinds[k]), (numbers[k, 1], numbers[k, 2])
+        _visit(patch, whole_pixel, (down, right), place, numbers[k, 0], steps, rule, probe, room, plan, outcome[k])
     return is_spectrum

@@ -8,6 +8,7 @@ Maiden and Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012.
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import numpy as np
 
@@ -34,6 +35,7 @@ _MOST_AT_ONCE = {"cpu": 256, "gpu": 8192}
 _LEAST_STEP = 0.02
 _MOST_REFINED = 5
 _BRIGHTEST = 95
+_AGAIN = 1_000_003
 
 
 class EpieEngine:
@@ -70,11 +72,14 @@ class EpieEngine:
         prepare(self._backend)
         self._holder = ProbeHolder(config, self._backend, probe)
         self._start: ProjectionStart | None = None
+        self._begun: Counter[int] = Counter()
         self._errors: list[float] = []
         self._visit_s = 0.0
 
     def begin(self, start: ProjectionStart) -> None:
         """Start a new projection: the object is 1 again, the probe carries over when configured.
+
+        One that was begun before is visited in another order than then.
 
         Raises
         ------
@@ -93,7 +98,9 @@ class EpieEngine:
         )
         self._store = FrameStore(self._backend, geometry.shape, far_field=far_field)
         self._canvas = Canvas(self._backend, n, config.margin_px, max(config.max_canvas_px, n))
-        self._schedule = VisitSchedule(config.seed + start.projection, config.sweeps)
+        self._begun[start.projection] += 1
+        seed = config.seed + start.projection + _AGAIN * (self._begun[start.projection] - 1)
+        self._schedule = VisitSchedule(seed, config.sweeps)
         self._placement = Placement(n, 0.0 if config.positions == "none" else config.position_radius_px)
         self._flux = Flux()
         self._annealing = Annealing(
@@ -101,7 +108,7 @@ class EpieEngine:
             config.position_trials,
             config.position_delay_sweeps + 1,
             config.sweeps,
-            config.seed + start.projection,
+            seed,
         )
         self._errors = []
         self._residual = 0.0

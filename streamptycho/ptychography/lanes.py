@@ -190,6 +190,36 @@ def where_not_negative(_typing, condition, value):
     return lanes(lanes, lanes), generate
 
 
+def _from_counts(dtype: str) -> Any:
+    """Return compiled code that loads lanes of counts from an address, -1 or less where nothing was measured."""
+    bits = {"uint8": 8, "uint16": 16, "uint32": 32, "float32": 0}[dtype]
+
+    @intrinsic
+    def load_counts(_typing, address, offset):
+        def generate(_context, builder, _signature, arguments):
+            number = ir.IntType(bits) if bits else ir.FloatType()
+            data = builder.inttoptr(arguments[0], number.as_pointer())
+            start = builder.gep(data, [arguments[1]])
+            kind = ir.VectorType(number, LANES)
+            counts = builder.load(builder.bitcast(start, kind.as_pointer()), align=max(bits // 8, 1))
+            none = ir.Constant(_VECTOR, [-1.0] * LANES)
+            if bits:
+                highest = ir.Constant(kind, [2**bits - 1] * LANES)
+                known, values = builder.icmp_unsigned("!=", counts, highest), builder.uitofp(counts, _VECTOR)
+            else:
+                known, values = builder.fcmp_ordered("<", counts, ir.Constant(kind, [float("inf")] * LANES)), counts
+            return builder.select(known, values, none)
+
+        return lanes(types.int64, types.intp), generate
+
+    return load_counts
+
+
+load_uint8, load_uint16, load_uint32, load_float32 = (
+    _from_counts(dtype) for dtype in ("uint8", "uint16", "uint32", "float32")
+)
+
+
 def _binary(instruction: str) -> Any:
     @intrinsic
     def calculate(_typing, a, b):

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamptycho.messages import Array
 from streamptycho.ptychography.canvas import Canvas
-from streamptycho.ptychography.compiled_fft import Plan, plan
+from streamptycho.ptychography.compiled_fft import Plan, aligned, plan
 from streamptycho.ptychography.compiled_update import CompiledUpdater
 from streamptycho.ptychography.compiled_visit import convert_probe
 from streamptycho.ptychography.frames import FrameStore
@@ -58,16 +58,16 @@ class ParallelUpdater(CompiledUpdater):
         self._threads = threads
         self._pace = Pace()
         self._pool: ThreadPoolExecutor | None = None
-        self._probe_changes = np.zeros((threads, *self._probe.shape), np.float32)
+        self._probe_changes = aligned((threads, *self._probe.shape))
         self._changes = np.zeros((0, 3, self._n**2), np.float32)
         self._sums = np.zeros((threads, 3, 0), np.float32)
         self._rooms = [
             self._room,
-            *(tuple(np.zeros_like(part) for part in self._room[:-1]) for _ in range(threads - 1)),
+            *(tuple(aligned(part.shape) for part in self._room[:-1]) for _ in range(threads - 1)),
         ]
         self._rooms[1:] = [(*room, self._room[-1]) for room in self._rooms[1:]]
         radices, turns, scratch = self._plan
-        self._plans = [self._plan, *((radices, turns, np.empty_like(scratch)) for _ in range(threads - 1))]
+        self._plans = [self._plan, *((radices, turns, aligned(scratch.shape)) for _ in range(threads - 1))]
 
     def _visit(self, canvas: Canvas, store: FrameStore, visits: Visits, steps: Array) -> VisitOutcome:
         changes = bool(np.any(steps > 0))
@@ -83,7 +83,7 @@ class ParallelUpdater(CompiledUpdater):
         outcome = np.zeros((len(visits), 4))
         between = bool((np.abs(visits.fractions_px) >= WHOLE_PIXEL).any())
         if between != self._is_spectrum:
-            convert_probe(self._probe, self._probe, self._n, self._is_spectrum, self._room[2], self._plan)
+            convert_probe(self._probe, self._probe, self._n, self._is_spectrum, self._room[4], self._plan)
             self._is_spectrum = between
         if changes:
             self._make_room(group, image.shape[1])

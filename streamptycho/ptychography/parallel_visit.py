@@ -7,17 +7,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from streamptycho.ptychography.compiled_fft import row_pitch
-from streamptycho.ptychography.compiled_steps import add_moved_back, target_modulus, transform
+from streamptycho.ptychography.compiled_changes import TINY, finish_correction
+from streamptycho.ptychography.compiled_fft import place_of, transform_columns
+from streamptycho.ptychography.compiled_passes import add_moved_back
 from streamptycho.ptychography.compiled_visit import find_correction
 from streamptycho.ptychography.lanes import LANES, larger, load, load_complex, splat, store, store_complex
 from streamptycho.ptychography.parallel_barrier import wait_for_all
 
-_TINY = np.float32(1e-12)
 _FIELD, _FIELDS = "float32[::1]", "float32[:,::1]"
 _PLAN = "Tuple((int64[::1], float32[::1], float32[:,::1]))"
 _RULE = "Tuple((int64, float64, float64, boolean))"
-_ROOM = f"Tuple(({_FIELDS}, {_FIELDS}, {_FIELD}, {_FIELD}, {_FIELDS}, {_FIELD}))"
+_ROOM = f"Tuple(({_FIELDS}, {_FIELDS}, {_FIELDS}, {_FIELDS}, {_FIELD}, {_FIELD}, {_FIELDS}, {_FIELD}))"
 
 
 @njit(nogil=True)
@@ -29,15 +29,15 @@ def _wanted_changes(patch, lit_by, correction, steps, alphas, peaks, n, change, 
     object_step, probe_step = steps
     object_alpha, probe_alpha = alphas
     object_peak, probe_peak = peaks
-    object_factor = splat(np.float32(object_step / max(probe_peak, _TINY)))
-    probe_factor = splat(np.float32(probe_step / max(object_peak, _TINY)))
+    object_factor = splat(np.float32(object_step / max(probe_peak, TINY)))
+    probe_factor = splat(np.float32(probe_step / max(object_peak, TINY)))
     object_lanes, probe_lanes = splat(np.float32(object_step)), splat(np.float32(probe_step))
     object_share, probe_share = splat(np.float32(1 - object_alpha)), splat(np.float32(1 - probe_alpha))
-    object_rest = splat(np.float32(max(object_alpha * probe_peak, _TINY)))
-    probe_rest = splat(np.float32(max(probe_alpha * object_peak, _TINY)))
+    object_rest = splat(np.float32(max(object_alpha * probe_peak, TINY)))
+    probe_rest = splat(np.float32(max(probe_alpha * object_peak, TINY)))
     for row in range(n):
         for column in range(0, n, LANES):
-            k, flat = row * row_pitch(n) + column, row * n + column
+            k, flat = place_of(row, column, n), row * n + column
             sum_real, sum_imaginary = splat(np.float32(0)), splat(np.float32(0))
             intensity = splat(np.float32(0))
             old_real, old_imaginary = load_complex(patch, row, column)
@@ -45,8 +45,8 @@ def _wanted_changes(patch, lit_by, correction, steps, alphas, peaks, n, change, 
                 strength = old_real * old_real + old_imaginary * old_imaginary
                 probe_factor = probe_lanes / (strength * probe_share + probe_rest)
             for mode in range(len(lit_by)):
-                probe_real, probe_imaginary = load(lit_by[mode], k), load(lit_by[mode], k + n)
-                real, imaginary = load(correction[mode], k), load(correction[mode], k + n)
+                probe_real, probe_imaginary = load(lit_by[mode], k), load(lit_by[mode], k + LANES)
+                real, imaginary = load(correction[mode], k), load(correction[mode], k + LANES)
                 sum_real = sum_real + probe_real * real + probe_imaginary * imaginary
                 sum_imaginary = sum_imaginary + probe_real * imaginary - probe_imaginary * real
                 intensity = intensity + probe_real * probe_real + probe_imaginary * probe_imaginary
@@ -55,9 +55,9 @@ def _wanted_changes(patch, lit_by, correction, steps, alphas, peaks, n, change, 
                     change_imaginary = (old_real * imaginary - old_imaginary * real) * probe_factor
                     if add:
                         change_real = change_real + load(probe_change[mode], k)
-                        change_imaginary = change_imaginary + load(probe_change[mode], k + n)
+                        change_imaginary = change_imaginary + load(probe_change[mode], k + LANES)
                     store(change_real, probe_change[mode], k)
-                    store(change_imaginary, probe_change[mode], k + n)
+                    store(change_imaginary, probe_change[mode], k + LANES)
             if object_alpha < 1:
                 object_factor = object_lanes / (intensity * object_share + object_rest)
             store(sum_real * object_factor, change[0], flat)
@@ -161,8 +161,8 @@ def visit_groups(
     barrier
         Of `wait_for_all`.
     """
-    _, object_alpha, probe_alpha, _ = rule
-    moved, waves, work, target, ramps, inner = room
+    _, object_alpha, probe_alpha, find_shifts = rule
+    moved, waves, halfway, blocks, _, _, ramps, inner = room
     radices, turns, scratch = plan
     n = len(inner)
     for first in range(0, len(places), group):
@@ -178,7 +178,6 @@ def visit_groups(
             if lane % workers != worker:
                 continue
             gain, object_step, probe_step = numbers[k, 0], numbers[k, 1], numbers[k, 2]
-            total = target_modulus(addresses[k], kinds[k], gain, target)
             row, column = places[k, 0], places[k, 1]
             patch = image[row : row + n, column : column + n]
             fraction = fractions_px[k, 0], fractions_px[k, 1]
@@ -186,6 +185,8 @@ def visit_groups(
                 patch,
                 not is_spectrum,
                 fraction,
+                (addresses[k], kinds[k]),
+                gain,
                 changes_object or changes_probe,
                 rule,
                 probe,
@@ -193,9 +194,9 @@ def visit_groups(
                 plan,
                 outcome[k],
             )
-            outcome[k, 0] *= gain
-            outcome[k, 3] = total / outcome[k, 3] if outcome[k, 3] > 0 else gain
             if changes_object or changes_probe:
+                if not find_shifts:
+                    finish_correction(waves, n, plan)
                 lit_by = moved if is_spectrum else probe
                 probe_change = waves if is_spectrum else probe_changes[lane]
                 steps, alphas = (object_step, probe_step), (object_alpha, probe_alpha)
@@ -213,8 +214,8 @@ def visit_groups(
                 )
                 if probe_step > 0 and is_spectrum:
                     for mode in range(len(probe)):
-                        transform(waves[mode], waves[mode], n, False, work, radices, turns, scratch)
-                        add_moved_back(waves[mode], ramps[1], ramps[0], n, probe_changes[lane, mode])
+                        transform_columns(waves[mode], halfway[mode], n, False, True, radices, turns, scratch)
+                    add_moved_back(halfway, ramps[1], ramps[0], n, probe_changes[lane], blocks, plan)
         if not (changes_object or changes_probe):
             continue
         if not wait_for_all(barrier, workers):

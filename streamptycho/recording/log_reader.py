@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from streamptycho.messages import RECORD_KINDS, RawBlock, RawRecord
+from streamptycho.messages import RECORD_KINDS, Array, RawBlock, RawRecord
 from streamptycho.recording.log_format import (
     FILE_HEADER,
     FILE_MAGIC,
@@ -24,6 +24,7 @@ from streamptycho.recording.log_format import (
     decode_parts,
 )
 from streamptycho.recording.log_kernels import scan_records
+from streamptycho.recording.log_tail import LogTail
 
 BLOCK_BYTES = 4 << 20
 BLOCK_RECORDS = 4096
@@ -106,14 +107,23 @@ class _Window:
 class StreamLogReader:
     """Reads a stream log. `torn_bytes` and `corrupt_records` tell what the last pass had to leave out.
 
+    Parameters
+    ----------
+    path
+        The log.
+    tail
+        Of the writer, when the log is being written in this process: `follow_blocks` then takes from memory what is
+        still there.
+
     Raises
     ------
     StreamLogError
         If the file cannot be read or is not a stream log; says what it is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tail: LogTail | None = None) -> None:
         self.path = Path(path)
+        self._tail = tail
         self.torn_bytes = 0
         self.corrupt_records = 0
         try:
@@ -174,7 +184,8 @@ class StreamLogReader:
         self.torn_bytes = self.corrupt_records = 0
         offset = FILE_HEADER.size
         while True:
-            block, used = self._block(offset)
+            newest = self._tail.bytes_at(offset) if self._tail is not None else None
+            block, used = self._block(offset) if newest is None else _scanned(newest, check=False)
             if block is not None:
                 offset += used
                 self.torn_bytes = 0
@@ -196,23 +207,7 @@ class StreamLogReader:
     def _block(self, offset: int) -> tuple[RawBlock | None, int]:
         """Return the intact records from an offset on that one step finds, None if there are none, and their bytes."""
         data = np.frombuffer(self._window.read_new(offset, BLOCK_BYTES), np.uint8)
-        columns = np.empty((2, BLOCK_RECORDS), np.uint8)
-        numbers = np.empty((2, BLOCK_RECORDS), np.int64)
-        first_part = np.empty(BLOCK_RECORDS + 1, np.int64)
-        spans = np.empty((BLOCK_PARTS, 2), np.int64)
-        records, parts, used = scan_records(data, columns[0], columns[1], numbers[0], numbers[1], first_part, spans)
-        if not records:
-            return None, 0
-        block = RawBlock(
-            source=columns[0, :records],
-            kind=columns[1, :records],
-            sequence=numbers[0, :records],
-            received_ns=numbers[1, :records],
-            first_part=first_part[: records + 1],
-            spans=spans[:parts],
-            data=data[:used],
-        )
-        return block, used
+        return _scanned(data, check=True)
 
     def follow(self, offset: int = FILE_HEADER.size) -> Iterator[RawRecord | None]:
         """Return records of a log that is still being written.
@@ -380,3 +375,24 @@ class StreamLogReader:
                 return offset
             offset += 1
         return None
+
+
+def _scanned(data: Array, *, check: bool) -> tuple[RawBlock | None, int]:
+    """Return the intact records that `data` begins with, None if there are none, and their bytes."""
+    columns = np.empty((2, BLOCK_RECORDS), np.uint8)
+    numbers = np.empty((2, BLOCK_RECORDS), np.int64)
+    first_part = np.empty(BLOCK_RECORDS + 1, np.int64)
+    spans = np.empty((BLOCK_PARTS, 2), np.int64)
+    records, parts, used = scan_records(data, check, columns[0], columns[1], numbers[0], numbers[1], first_part, spans)
+    if not records:
+        return None, 0
+    block = RawBlock(
+        source=columns[0, :records],
+        kind=columns[1, :records],
+        sequence=numbers[0, :records],
+        received_ns=numbers[1, :records],
+        first_part=first_part[: records + 1],
+        spans=spans[:parts],
+        data=data[:used],
+    )
+    return block, used

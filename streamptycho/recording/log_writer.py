@@ -14,6 +14,7 @@ import numpy as np
 from streamptycho.messages import Array, RawBlock, RawRecord
 from streamptycho.recording.log_format import DiskFullError, StreamLogError, encode_header, file_header
 from streamptycho.recording.log_kernels import MAX_CONTENT_BYTES, MAX_PARTS, encode_records, encoded_ends
+from streamptycho.recording.log_tail import LogTail
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LARGE_PART = 1 << 16
@@ -31,6 +32,8 @@ class StreamLogWriter:
         A file that does not exist yet, or is empty.
     configuration
         YAML text under which the recording is made: becomes the first record.
+    tail
+        Keeps the newest bytes in memory for a reader in this process; None when there is none.
 
     Raises
     ------
@@ -40,11 +43,12 @@ class StreamLogWriter:
         If not even the start of the log fits.
     """
 
-    def __init__(self, path: Path, *, configuration: str | None = None) -> None:
+    def __init__(self, path: Path, *, configuration: str | None = None, tail: LogTail | None = None) -> None:
         self.path = Path(path)
         self.records = 0
         self.bytes_written = 0
         self._broken = False
+        self._tail = tail
         self._room = np.empty(0, np.uint8)
         self._file = self._open()
         self._write([file_header()], np.zeros(0, np.int64))
@@ -73,7 +77,12 @@ class StreamLogWriter:
                 pieces += [b"".join(small), part]
                 small = []
         pieces.append(b"".join(small))
-        self._write(pieces, np.array([sum(map(len, pieces))]))
+        size = sum(map(len, pieces))
+        room = self._tail.room(size, self.bytes_written) if self._tail is not None else None
+        self._write(pieces, np.array([size]))
+        if self._tail is not None and room is not None:
+            room[:] = np.frombuffer(b"".join(pieces), np.uint8)
+            self._tail.commit(size)
 
     def append_block(self, block: RawBlock) -> None:
         """Append all records of a block in one piece.
@@ -91,8 +100,12 @@ class StreamLogWriter:
         size = encoded_ends(block.first_part, block.spans, ends)
         if size < 0:
             raise StreamLogError(f"a record holds at most {MAX_PARTS} parts and {MAX_CONTENT_BYTES} bytes")
-        if size > len(self._room):
-            self._room = np.empty(size, np.uint8)
+        room = self._tail.room(size, self.bytes_written) if self._tail is not None else None
+        kept = room is not None
+        if room is None:
+            if size > len(self._room):
+                self._room = np.empty(size, np.uint8)
+            room = self._room[:size]
         encode_records(
             block.source,
             block.kind,
@@ -101,9 +114,11 @@ class StreamLogWriter:
             block.first_part,
             block.spans,
             block.data,
-            self._room,
+            room,
         )
-        self._write([self._room[:size].data], ends)
+        self._write([room.data], ends)
+        if self._tail is not None and kept:
+            self._tail.commit(size)
 
     def free_bytes(self) -> int | None:
         """Return how much room is left for this log, None where that cannot be known."""

@@ -20,6 +20,7 @@ from streamptycho.messages import (
 from streamptycho.ptychography import Engine, engine
 from streamptycho.stages.latency import Latencies
 from streamptycho.stages.rates import Rate
+from streamptycho.stages.second_try import Held, SecondTries
 
 PAIRED_TO_VISIBLE = "paired_to_visible"
 RECEIVED_TO_FINAL = "received_to_final"
@@ -30,7 +31,8 @@ class ReconstructStage:
 
     While a projection is finished the next one waits before the door: `accepts` is False from its first message on,
     and the stream log holds what is behind it. A projection is finished after `sweeps`, or after `min_sweeps` when
-    the next one waits.
+    the next one waits. One that ends far worse than others is reconstructed again, see `SecondTries`; if that is better
+    there is a second final update of it.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ class ReconstructStage:
         self._latencies = Latencies(PAIRED_TO_VISIBLE, RECEIVED_TO_FINAL)
         self._unseen: list[tuple[int, int]] = []
         self._arrivals: list[Array] = []
+        self._tries = SecondTries(int(config.second_try_gib * 2**30))
+        self._again: Held | None = None
         self.finished = False
 
     @property
@@ -104,6 +108,7 @@ class ReconstructStage:
     def stop(self, now_ns: int) -> Iterator[Message]:
         """Hand on the projection in progress as it is."""
         if self._start is not None:
+            self._tries = SecondTries(0)
             yield from self._finish(now_ns)
 
     def status(self, now_ns: int) -> ServiceStatus:
@@ -114,8 +119,9 @@ class ReconstructStage:
             text = "waiting for the first paired frames"
         else:
             error = f", error {self._error:.4f}" if self._error is not None else ""
+            again = " once more" if self._again is not None else ""
             text = (
-                f"projection {self._start.projection}: {self._engine.frames} frames, "
+                f"projection {self._start.projection}{again}: {self._engine.frames} frames, "
                 f"sweep {self._engine.sweeps:.1f} of {self._config.sweeps}{error}"
             )
         return ServiceStatus(
@@ -138,6 +144,7 @@ class ReconstructStage:
             self._unseen.append((batch.paired_ns, len(batch.index)))
         if batch.received_ns is not None:
             self._arrivals.append(batch.received_ns)
+        self._tries.add(batch)
         for anomaly in self._engine.add(batch):
             self._here[anomaly.reason] += anomaly.count
             yield anomaly
@@ -155,6 +162,9 @@ class ReconstructStage:
 
     def _finish(self, now_ns: int) -> Iterator[Message]:
         assert self._start is not None
+        if self._again is not None:
+            yield from self._finish_again(self._again)
+            return
         end, update = self._end, self._engine.update(final=True)
         here = {reason: count for reason, count in self._here.items() if count}
         if update is not None:
@@ -166,6 +176,7 @@ class ReconstructStage:
             self._seen(now_ns)
             for arrivals_ns in self._arrivals:
                 self._latencies[RECEIVED_TO_FINAL].add(arrivals_ns, now_ns)
+            self._tries.finish(end, update.error, dict(dropped))
             yield self._completed(update, end, dict(dropped), last_frame_ns)
         else:
             self._counters["projections_without_frames"] += 1
@@ -175,6 +186,22 @@ class ReconstructStage:
         self._start = self._end = None
         yield from self._turn_over()
 
+    def _finish_again(self, held: Held) -> Iterator[Message]:
+        update = self._engine.update(final=True)
+        if update is not None and self._tries.better(held, update.error):
+            self._counters["projections_improved"] += 1
+            last_frame_ns = held.end.last_frame_ns if held.end else update.last_frame_ns
+            yield self._completed(update, held.end, held.dropped, last_frame_ns)
+        self._again = self._start = self._end = None
+        yield from self._turn_over()
+
+    def _try_again(self, held: Held) -> None:
+        self._again, self._start, self._end, self._error = held, held.start, held.end, None
+        self._counters["second_tries"] += 1
+        self._engine.begin(held.start)
+        for batch in held.batches:
+            self._engine.add(batch)
+
     def _completed(
         self, update: ObjectUpdate, end: ProjectionEnd | None, dropped: dict[str, int], last_frame_ns: int
     ) -> ObjectUpdate:
@@ -182,7 +209,11 @@ class ReconstructStage:
         return replace(update, angle_deg=angle_deg, dropped=dropped, last_frame_ns=last_frame_ns)
 
     def _turn_over(self) -> Iterator[Message]:
-        """Begin the projection that waits, or end the scan."""
+        """Try one again that did not converge, or begin the projection that waits, or end the scan."""
+        held = self._tries.next()
+        if held is not None:
+            self._try_again(held)
+            return
         following, self._next = self._next, None
         if isinstance(following, ScanEnd):
             self.finished = True
@@ -190,4 +221,5 @@ class ReconstructStage:
         elif following is not None:
             self._start, self._end, self._error = following, None, None
             self._here.clear()
+            self._tries.begin(following)
             self._engine.begin(following)

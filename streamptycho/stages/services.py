@@ -18,7 +18,7 @@ from streamptycho import positions
 from streamptycho.config import Config, dump
 from streamptycho.messages import Message, ObjectUpdate, ProjectionEnd, ServiceStatus
 from streamptycho.recording.nexus import Provenance, write_projection
-from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
+from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.ports import Sink, Source, Stage
 from streamptycho.runtime.service import ServiceLoop, Tap
@@ -97,7 +97,8 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
         log = StreamLogReader(options.replay)
         feed = LogFeed(log.blocks(), speed=options.speed)
     else:
-        writer = StreamLogWriter(options.folder.log, configuration=dump(config))
+        tail = LogTail()
+        writer = StreamLogWriter(options.folder.log, configuration=dump(config), tail=tail)
         writer.flush()
         target = positions.decoder(config.positions)
         client = InstrumentClient(
@@ -115,7 +116,7 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
             warn_s=config.record.disk_warning_s,
         )
         recorder.start()
-        feed = LogFeed(StreamLogReader(options.folder.log).follow_blocks())
+        feed = LogFeed(StreamLogReader(options.folder.log, tail).follow_blocks())
     ending = False
 
     def should_stop() -> bool:

@@ -97,15 +97,17 @@ class TomographyStage:
             self._refined_with = self.aggregator.projections_used
             self._refining = job, self._aside(job.run)
 
-    def _close(self) -> Iterator[VolumeUpdate]:
+    def _close(self) -> Iterator[Message]:
         if not self.finished:
             self.finished = True
             if self._refining is not None:
                 self._refining[0].refinement.cut_short()
             yield from self._update(final=True)
 
-    def _update(self, *, final: bool) -> Iterator[VolumeUpdate]:
+    def _update(self, *, final: bool) -> Iterator[Message]:
         update = self.aggregator.update(final=final)
+        if isinstance(self.aggregator, Aggregator):
+            yield from self._said(self.aggregator.left_out())
         if update is not None:
             self._text = f"volume of {update.projections_used} projections{_progress(update)}"
             yield update

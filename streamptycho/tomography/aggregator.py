@@ -67,6 +67,7 @@ class Aggregator:
         self._energy_ev = 0.0
         self._resolutions_m: dict[str, float] = {}
         self._judged = 0
+        self._unsaid: list[Anomaly] = []
 
     @property
     def projections_used(self) -> int:
@@ -118,7 +119,7 @@ class Aggregator:
             self._realign()
             job = self.alignment()
             if job is not None:
-                self.realign(job, job.run())
+                self._unsaid += self.realign(job, job.run())
         if final or len(self._projections) >= max(JUDGED_FROM, RESOLUTION_EVERY * self._judged):
             self._judged = len(self._projections)
             self._resolutions_m = self._measured_resolutions_m()
@@ -136,6 +137,11 @@ class Aggregator:
             figures=self._figures((across_z, across_y, across_x)),
             final=final,
         )
+
+    def left_out(self) -> list[Anomaly]:
+        """Return, once, an `Anomaly` for each projection that the last alignment of a final `update` left out."""
+        unsaid, self._unsaid = self._unsaid, []
+        return unsaid
 
     def alignment(self) -> AlignmentJob | None:
         """Return what refines the alignment, to run anywhere; None if it is not configured or too few are here."""

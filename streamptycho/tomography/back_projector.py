@@ -50,6 +50,28 @@ def back_project(total: Array, columns: Array, angles_deg: Array, weights: Array
         band.result()
 
 
+def back_projected(columns: Array, angles_deg: Array, weights: Array, scale: float) -> Array:
+    """Return `scale` times the back-projection of columns (K, X, Z) as a whole volume (Z, X, X) float32.
+
+    Band by band: what is summed with z fastest is turned upright while it is still in the cache.
+    """
+    _, side, depth = columns.shape
+    angles = np.radians(np.asarray(angles_deg, dtype=np.float64))
+    arguments = (columns, np.cos(angles), np.sin(angles), np.asarray(weights, dtype=np.float64))
+    volume = np.empty((depth, side, side), np.float32)
+
+    def band(first: int) -> None:
+        total = np.zeros((min(TILE_PX, side - first), side, depth), np.float32)
+        _accumulate(total, *arguments, 0, first, 0)
+        _turned(total, volume[:, first : first + TILE_PX], np.float32(scale))
+
+    threads = max(1, numba.get_num_threads())
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(band, first) for first in range(0, side, TILE_PX)]:
+            done.result()
+    return volume
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def _accumulate(total, columns, cosines, sines, weights, z_first, y_first, x_first):  # type: ignore[no-untyped-def]
     """Four projections at a time on small tiles: what they need of the projections stays in the nearest cache."""

@@ -10,13 +10,13 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from streamptycho.messages import Array
 from streamptycho.tomography.angular_weights import angular_weights, total_to_pi
-from streamptycho.tomography.back_projector import back_project, upright
-from streamptycho.tomography.filtering import FilterName, filter_rows
+from streamptycho.tomography.back_projector import back_project, back_projected, upright
+from streamptycho.tomography.filter_columns import filtered_columns
+from streamptycho.tomography.filtering import FilterName
 
 MAX_VOXELS = 4_000_000_000
 
@@ -65,11 +65,14 @@ class _Box:
 
     def _add(self, changes: list[tuple[float, _Filtered]]) -> None:
         changes = sorted(changes, key=lambda change: change[1].angle_deg)
+        if not changes:
+            return
+        columns = np.empty((min(len(changes), 32), *changes[0][1].columns.shape), np.float32)
         for first in range(0, len(changes), 32):
             some = changes[first : first + 32]
             back_project(
                 self.total,
-                np.stack([filtered.columns for _, filtered in some]),
+                np.stack([filtered.columns for _, filtered in some], out=columns[: len(some)]),
                 np.array([filtered.angle_deg for _, filtered in some]),
                 np.array([weight for weight, _ in some]),
                 (self.z, self.y, self.x),
@@ -134,7 +137,7 @@ class IncrementalBackProjection:
             raise ProjectionError(f"projection {key!r} must have shape {self.shape}, got {line_integrals.shape}")
         if not (math.isfinite(angle_deg) and np.isfinite(line_integrals).all()):
             raise ProjectionError(f"projection {key!r} must be finite, with a finite angle: it has NaN or infinity")
-        columns = np.ascontiguousarray(filter_rows(line_integrals, self._filter).T)
+        columns = filtered_columns(line_integrals[None], self._filter)[0]
         self._projections[key] = _Filtered(float(angle_deg), columns)
 
     def remove(self, key: Hashable) -> None:
@@ -201,19 +204,25 @@ def filtered_back_projection(line_integrals: Array, angles_deg: Array, filter_na
     check_shape(line_integrals.shape[1], line_integrals.shape[2], MAX_VOXELS)
     if not (np.isfinite(line_integrals).all() and np.isfinite(angles_deg).all()):
         raise ProjectionError("projections and angles must be finite: there is NaN or infinity")
-    return upright(*volume_columns(line_integrals, angles_deg, filter_name))
+    return back_projected(*_in_order(line_integrals, angles_deg, filter_name))
 
 
 def volume_columns(line_integrals: Array, angles_deg: Array, filter_name: FilterName) -> tuple[Array, float]:
     """Return the volume (Y, X, Z) float32 of `line_integrals` (K, Z, X), z fastest, and the factor that it lacks."""
-    rows, columns = line_integrals.shape[1:]
+    rows, side = line_integrals.shape[1:]
+    columns, angles, weights, scale = _in_order(line_integrals, angles_deg, filter_name)
+    total = np.zeros((side, side, rows), np.float32)
+    back_project(total, columns, angles, weights, (0, 0, 0))
+    return total, scale
+
+
+def _in_order(line_integrals: Array, angles_deg: Array, filter_name: FilterName) -> tuple[Array, Array, Array, float]:
+    """Return filtered columns, angles and weights by angle, and the factor that makes up for missing angles."""
     angles = np.asarray(angles_deg, dtype=np.float64)
     order = np.argsort(angles, kind="stable")
     weights = angular_weights(angles)
-    filtered = filter_rows(line_integrals[order], filter_name, workers=numba.get_num_threads())
-    total = np.zeros((columns, columns, rows), np.float32)
-    back_project(total, columns_first(filtered), angles[order], weights[order], (0, 0, 0))
-    return total, total_to_pi(weights)
+    columns = filtered_columns(line_integrals, filter_name, order)
+    return columns, angles[order], weights[order], total_to_pi(weights)
 
 
 def columns_first(projections: Array) -> Array:

@@ -50,10 +50,22 @@ def frequency_response(size: int, name: FilterName) -> Array:
     return np.asarray(response)
 
 
+def filter_taps(width: int, name: FilterName) -> Array:
+    """Return the weights (width + 3,) float64 of pixels 0, 1, 2 ... away, of which the last three are never needed."""
+    padded = padded_width(width)
+    taps = scipy.fft.irfft(frequency_response(padded, name), n=padded)
+    return np.asarray(np.concatenate([taps[:width], np.zeros(3)]))
+
+
+def padded_width(width: int) -> int:
+    """Return how many pixels a row is padded to against wrap-around."""
+    return int(scipy.fft.next_fast_len(2 * width, real=True))
+
+
 def filter_rows(line_integrals: Array, name: FilterName, *, workers: int = 1) -> Array:
     """Return the filtered rows (..., X) float32 of `line_integrals` (..., X), zero-padded against wrap-around."""
     width = line_integrals.shape[-1]
-    padded = scipy.fft.next_fast_len(2 * width, real=True)
+    padded = padded_width(width)
     spectrum = scipy.fft.rfft(np.asarray(line_integrals, dtype=np.float32), n=padded, axis=-1, workers=workers)
     spectrum *= frequency_response(padded, name).astype(np.float32)
     filtered = scipy.fft.irfft(spectrum, n=padded, axis=-1, workers=workers)

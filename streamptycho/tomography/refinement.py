@@ -24,6 +24,9 @@ MAX_VOXELS = 24_000_000
 BORDER_PX = 2
 UNTRUSTED_MISFIT = 3.5
 UNTRUSTED_SPREADS = 8.0
+UNTRUSTED_SHARE = 20
+STOPPED_PX = 0.5
+PATIENCE_ROUNDS = 8
 DIVERGING = 1.1
 
 
@@ -48,6 +51,9 @@ class Refined:
 
 class Refinement:
     """Joint reconstruction and reprojection, one round at a time.
+
+    A projection is left out when it stays far from its reprojection after it has stopped moving, one in twenty at most:
+    where more of them are far off, it is the sample that looks so different from its sides.
 
     A round reconstructs the volume without its negative part, projects it, and moves every projection by the least
     squares shift between the two. The volume as a whole stays where it is: the mean of the vertical moves, and the
@@ -96,7 +102,10 @@ class Refinement:
         found, misfit = _least_squares_moves(here, again)
         typical = float(np.median(misfit))
         spread = 1.4826 * float(np.median(np.abs(misfit - typical)))
-        self._trusted = misfit <= max(UNTRUSTED_MISFIT * typical, typical + UNTRUSTED_SPREADS * spread) + 1e-9
+        far = misfit > max(UNTRUSTED_MISFIT * typical, typical + UNTRUSTED_SPREADS * spread) + 1e-9
+        found = _with_leaps(found, here, again, np.flatnonzero(far))
+        moving = far & (np.abs(found).max(axis=1) > STOPPED_PX) & (self.rounds < PATIENCE_ROUNDS)
+        self._trusted = ~_worst(far & ~moving, misfit)
         diverging = typical > DIVERGING * self._best[0]
         if typical < self._best[0]:
             self._best = typical, self._moves
@@ -110,7 +119,7 @@ class Refinement:
             trusted=self._trusted,
             reprojections=_unbinned(again, self._bin, self._whole_shape),
             moved_px=moved,
-            settled=moved < SETTLED_PX or self.rounds >= MAX_ROUNDS or self._last or diverging,
+            settled=(moved < SETTLED_PX and not moving.any()) or self.rounds >= MAX_ROUNDS or self._last or diverging,
         )
 
     def cut_short(self) -> None:
@@ -167,6 +176,30 @@ def _least_squares_moves(here: Array, again: Array) -> tuple[Array, Array]:
     moves = np.stack([rr * ds - dr * rs, dd * rs - dr * ds], axis=1) / safe[:, None]
     moves[~enough] = 0.0
     return np.clip(moves, -MAX_STEP_PX, MAX_STEP_PX), np.sqrt(total(rest, rest) / rest[0].size)
+
+
+def _worst(far: Array, misfit_rad: Array) -> Array:
+    """Return those (K,) bool of the projections that are far off which are to be left out."""
+    most = max(1, len(far) // UNTRUSTED_SHARE)
+    worst = np.argsort(np.where(far, -misfit_rad, np.inf), kind="stable")[:most]
+    out = np.zeros_like(far)
+    out[worst] = far[worst]
+    return out
+
+
+def _with_leaps(moves: Array, here: Array, again: Array, far: Array) -> Array:
+    """Return the moves, where least squares cannot reach those of best correlation for the `far` ones."""
+    moves = moves.copy()
+    rows, columns = here.shape[1:]
+    size = (scipy.fft.next_fast_len(2 * rows, real=True), scipy.fft.next_fast_len(2 * columns, real=True))
+    for k in far:
+        spectrum = scipy.fft.rfft2(again[k] - again[k].mean(), s=size) * scipy.fft.rfft2(here[k], s=size).conj()
+        correlation = scipy.fft.irfft2(spectrum, s=size)
+        peak = np.unravel_index(int(np.argmax(correlation)), size)
+        leap = np.array([at - n if at > n // 2 else at for at, n in zip(peak, size, strict=True)], np.float64)
+        if np.abs(leap).max() > MAX_STEP_PX and (np.abs(leap) < np.array([rows, columns]) / 4).all():
+            moves[k] = leap
+    return moves
 
 
 def _binning(shape: tuple[int, ...]) -> int:

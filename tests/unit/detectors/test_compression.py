@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamptycho.detectors import compression
+from streamptycho.detectors import compression, kernels
 from streamptycho.detectors.compression import CompressionError, TruncatedPayloadError, decompress
 from tests.data import shared_data
 
@@ -217,3 +217,28 @@ def test_lz4_decoder_agrees_with_the_library_about_what_is_valid():
 def test_unknown_encoding_names_the_known_ones():
     with pytest.raises(CompressionError, match="bslz4"):
         decompress(b"", "zstd", np.dtype("uint8"), (1, 1))
+
+
+def bit_shuffled(counts, block_bytes):
+    """Return a payload with blocks of any size, which `compress_bslz4` does not write."""
+    data = counts.reshape(-1).view(np.uint8)
+    whole = data.size - data.size % (8 * counts.itemsize)
+    shuffled = np.empty(whole, np.uint8)
+    kernels.shuffle_blocks(data, shuffled, counts.itemsize, block_bytes)
+    pieces = [compression.FRAME_HEADER.pack(data.size, block_bytes)]
+    for begin in range(0, whole, block_bytes):
+        packed = lz4.block.compress(shuffled[begin : begin + block_bytes], store_size=False)
+        pieces += [compression.BLOCK_LENGTH.pack(len(packed)), packed]
+    return b"".join([*pieces, data[whole:].tobytes()])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block_bytes", [64, 2048, 8192, 1 << 20])
+def test_blocks_of_any_size_are_decoded_whatever_bytes_of_the_counts_are_in_use(dtype, block_bytes):
+    rng = np.random.default_rng(7)
+    counts = rng.poisson(0.2, (611, 1037)).astype(dtype)
+    counts[100:110] = rng.integers(0, np.iinfo(dtype).max, (10, 1037), endpoint=True)
+    counts[400, 3] = np.iinfo(dtype).max // 300
+    payload = bit_shuffled(counts, block_bytes)
+    for rows in (slice(0, 611), slice(90, 120), slice(399, 402), slice(610, 611)):
+        np.testing.assert_array_equal(decompress(payload, "bslz4", counts.dtype, counts.shape, rows), counts[rows])

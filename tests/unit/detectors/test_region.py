@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamptycho.config import RegionConfig
+from streamptycho.detectors.frame_kernel import RAW, cut_frames
 from streamptycho.detectors.region import CenterFinder, Cutter, RegionError, Square, side_px, square_at, valid_limit
 
 DTYPES = ["uint8", "uint16", "uint32"]
@@ -128,3 +129,37 @@ def test_no_counts_have_no_centre():
     finder = CenterFinder((16, 16), None)
     finder.add(np.zeros((16, 16), np.uint16), 1000)
     assert finder.center_px() is None
+
+
+@pytest.mark.parametrize("mask_known", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_whole_square_frames_are_masked_and_their_saturated_pixels_counted(dtype, mask_known):
+    rng = np.random.default_rng(4)
+    top, largest_valid, side = int(np.iinfo(dtype).max), 90, 37
+    frames = rng.integers(0, 100, (6, side, side)).astype(dtype)
+    frames[rng.random(frames.shape) < 0.05] = top
+    frames[3:5] = np.minimum(frames[3:5], largest_valid)
+    masked = (rng.random((side, side)) < 0.1) & mask_known
+    sent = frames.reshape(6, -1).view(np.uint8)
+    begins = sent.shape[1] * np.arange(6)
+    counts, saturated = np.empty_like(frames), np.zeros(6, np.int64)
+    done = cut_frames(
+        sent.reshape(-1),
+        np.stack([begins, begins + sent.shape[1]], axis=1),
+        RAW,
+        side,
+        0,
+        np.empty((side, side), dtype),
+        (0, 0),
+        masked,
+        mask_known,
+        largest_valid,
+        1,
+        (top, top),
+        counts,
+        saturated,
+    )
+    over = (frames > largest_valid) & ~masked
+    assert done == 6
+    np.testing.assert_array_equal(counts, np.where(over | masked, top, frames))
+    np.testing.assert_array_equal(saturated, (over & (mask_known | (frames != top))).sum(axis=(1, 2)))

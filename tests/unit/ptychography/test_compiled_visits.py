@@ -7,7 +7,7 @@ from streamptycho.array import backend
 from streamptycho.config import ReconstructionConfig
 from streamptycho.ptychography import update
 from streamptycho.ptychography.canvas import Canvas
-from streamptycho.ptychography.compiled_fft import plan, row_pitch
+from streamptycho.ptychography.compiled_fft import fields_of, images_of, plan
 from streamptycho.ptychography.compiled_steps import transform
 from streamptycho.ptychography.compiled_update import CompiledUpdater
 from streamptycho.ptychography.epie import EpieEngine
@@ -28,18 +28,6 @@ def scene(n, modes, seed=0):
     return obj, probe, random.poisson(200 * modes, (9, n, n)), random
 
 
-def field_of(image):
-    n = len(image)
-    rows = np.zeros((n, row_pitch(n)), np.float32)
-    rows[:, :n], rows[:, n : 2 * n] = image.real, image.imag
-    return rows.ravel()
-
-
-def image_of(field, n):
-    rows = field.reshape(n, -1)
-    return rows[:, :n] + 1j * rows[:, n : 2 * n]
-
-
 @pytest.mark.parametrize("n", COMPILED)
 def test_the_transform_is_that_of_numpy_transposed(n):
     random = np.random.default_rng(n)
@@ -47,12 +35,13 @@ def test_the_transform_is_that_of_numpy_transposed(n):
     found = plan(n)
     assert int(np.prod(found.radices)) == n
     room = found.radices, found.turns, np.empty((2, 2 * n * LANES), np.float32)
-    source, target, work = field_of(image), np.zeros(n * row_pitch(n), np.float32), np.zeros_like(field_of(image))
+    source = fields_of(image[None])[0]
+    target, work = np.zeros_like(source), np.zeros_like(source)
     transform(source, target, n, False, work, *room)
     expected = np.fft.fft2(image)
-    assert np.abs(image_of(target, n).T - expected).max() < 1e-6 * np.abs(expected).max()
+    assert np.abs(images_of(target[None], n)[0].T - expected).max() < 1e-6 * np.abs(expected).max()
     transform(target, target, n, True, work, *room)
-    assert np.abs(image_of(target, n) / n**2 - image).max() < 3e-6 * np.abs(image).max()
+    assert np.abs(images_of(target[None], n)[0] / n**2 - image).max() < 3e-6 * np.abs(image).max()
 
 
 @pytest.mark.parametrize("n", [2, 4, 12, 15, 20, 56, 88, 104, 100])

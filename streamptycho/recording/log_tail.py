@@ -1,0 +1,89 @@
+"""The newest bytes of a log that is being written, still in memory: a reader that keeps up need not read them back."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import numpy as np
+
+from streamptycho.messages import Array
+
+SLAB_BYTES = 8 << 20
+SLABS = 8
+RETIRED = 3
+
+
+class _Slab:
+    """Bytes of the log from `begin` to `end`, in memory that may be handed out."""
+
+    def __init__(self, memory: bytearray, begin: int) -> None:
+        self.memory, self.begin, self.end = memory, begin, begin
+        self.data: Array = np.frombuffer(memory, np.uint8)
+
+
+class LogTail:
+    """An image of the newest bytes of a log, bounded. One thread writes, one reads.
+
+    The log itself stays the truth: what is not in memory any more, or never was, is read from it.
+
+    Parameters
+    ----------
+    slab_bytes, slabs
+        Size of a piece, and how many are kept at most while the reader is behind.
+    """
+
+    def __init__(self, slab_bytes: int = SLAB_BYTES, slabs: int = SLABS) -> None:
+        self._slab_bytes, self._most = slab_bytes, slabs
+        self._slabs: list[_Slab] = []
+        self._retired: list[tuple[bytearray, weakref.ref[Array]]] = []
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory the tail itself holds."""
+        with self._lock:
+            return self._slab_bytes * (len(self._slabs) + len(self._retired))
+
+    def room(self, size: int, offset: int) -> Array | None:
+        """Return where to put the next `size` bytes, which will stand at `offset` of the log; None if they are many."""
+        if size > self._slab_bytes:
+            return None
+        with self._lock:
+            if not self._fits(size, offset):
+                self._begin_slab(offset)
+            slab = self._slabs[-1]
+            at = offset - slab.begin
+            return slab.data[at : at + size]
+
+    def commit(self, size: int) -> None:
+        """Let the reader see the bytes that were put in the room: they are in the log now."""
+        with self._lock:
+            self._slabs[-1].end += size
+
+    def bytes_at(self, offset: int) -> Array | None:
+        """Return the bytes of the log from an offset on, as many as lie together here; None if they are not here.
+
+        The reader does not ask for what stands before `offset` any more. What it was given stays as it is.
+        """
+        with self._lock:
+            self._taken = max(self._taken, offset)
+            for slab in reversed(self._slabs):
+                if slab.begin <= offset < slab.end:
+                    return slab.data[offset - slab.begin : slab.end - slab.begin]
+            return None
+
+    def _fits(self, size: int, offset: int) -> bool:
+        last = self._slabs[-1] if self._slabs else None
+        return last is not None and last.end == offset and size <= self._slab_bytes - (offset - last.begin)
+
+    def _begin_slab(self, offset: int) -> None:
+        """Begin a slab, in memory that was used before and is not looked at any more where there is such."""
+        while self._slabs and (self._slabs[0].end <= self._taken or len(self._slabs) >= self._most):
+            slab = self._slabs.pop(0)
+            self._retired.append((slab.memory, weakref.ref(slab.data)))
+            del slab
+        idle = [memory for memory, looked_at in self._retired if looked_at() is None]
+        self._retired = [entry for entry in self._retired if entry[1]() is not None][-RETIRED:]
+        self._slabs.append(_Slab(idle[-1] if idle else bytearray(self._slab_bytes), offset))
