@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests."""
+"""One Chromium per file of browser tests: its event loop must not outlive them, other tests run their own."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
