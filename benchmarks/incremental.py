@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.paper_scan import START_PROBE, KnownScan, known_scan
+from benchmarks.known_scan import KnownScan
+from benchmarks.paper_scan import START_PROBE, known_scan
 from benchmarks.row import Effort, Row
 from benchmarks.truth import Agreement, agreement
 from streamptycho.config import ReconstructionConfig

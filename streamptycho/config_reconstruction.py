@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from streamptycho.config_base import Count, Finite, Positive, Section
+from streamptycho.config_base import Count, Finite, Positive, Section, Seed
 
 
 class ProbeConfig(Section):
@@ -52,11 +52,12 @@ class ReconstructionConfig(Section):
     as the detector, for a beam wider than wavelength x distance / detector pixel. `positions` corrects where frames
     lie, from visit number `position_delay_sweeps` on and by `position_radius_px` at most: "gradient" costs next to
     nothing; "annealing" tries `position_trials` random places per visit, ever nearer ones, and costs that many times
-    half a visit. `intensity_scaling` follows the flux of the beam from frame to frame; frames with less than `min_flux`
-    of the usual counts had no beam and are left out. `center_probe` keeps the probe in the middle of its array;
-    `probe_power` "brightest" gives it that of the brightest frames, so that empty parts of the object come out as 1. In
-    the last `refine_sweeps` (None: a sixth of `sweeps`, 5 at most) steps shrink towards 0, which takes the object from
-    hopping about the least squares solution into it.
+    half a visit. `position_shared_frames` consecutive frames of a line share their correction by gradient: for few
+    photons a frame, and for a fly scan faster than its encoders. `intensity_scaling` follows the flux of the beam from
+    frame to frame; frames with less than `min_flux` of the usual counts had no beam and are left out. `center_probe`
+    keeps the probe in the middle of its array; `probe_power` "brightest" gives it that of the brightest frames, so that
+    empty parts of the object come out as 1. In the last `refine_sweeps` (None: a sixth of `sweeps`, 5 at most) steps
+    shrink towards 0, which takes the object from hopping about the least squares solution into it.
 
     A projection whose error is over twice the usual one is reconstructed once more, with the probe that fits others;
     frames are held for that up to `second_try_gib`, 0 for no second tries.
@@ -81,6 +82,7 @@ class ReconstructionConfig(Section):
     position_radius_px: Annotated[float, Field(gt=0, le=64)] = 3.0
     position_delay_sweeps: Annotated[int, Field(ge=0)] = 3
     position_trials: Annotated[int, Field(ge=1, le=32)] = 4
+    position_shared_frames: Annotated[int, Field(ge=1, le=100_000)] = 1
     intensity_scaling: bool = False
     min_flux: Annotated[float, Field(ge=0, lt=1)] = 0.02
     center_probe: bool = False
@@ -92,7 +94,7 @@ class ReconstructionConfig(Section):
     max_canvas_px: Annotated[int, Field(ge=16, le=65536)] = 8_192
     carry_probe: bool = True
     use_turnaround: bool = False
-    seed: int = 0
+    seed: Seed = 0
     second_try_gib: Annotated[float, Field(ge=0, le=1024)] = 1.0
     slice_s: Positive = 0.1
     preview_s: Positive = 0.5

@@ -90,7 +90,7 @@ def reconstruct(
     ----------
     counts
         (N, n, n), zero frequency at [n // 2, n // 2]. Not measured: the largest value of an unsigned dtype, negative
-        values, NaN.
+        values, NaN, and what is masked in a masked array.
     xy_m
         Beam positions on the sample, (N, 2): x along the columns, y along the rows.
     geometry
@@ -123,13 +123,13 @@ def reconstruct(
     Raises
     ------
     EngineError
-        If the arrays do not fit together, or no frame can be used.
+        If the arrays do not fit together, no frame can be used, or frames do not overlap.
     ProbeError
         If the start probe cannot be used.
     DeviceError
         If the device cannot be used.
     """
-    counts, xy_m = np.asarray(counts), np.asarray(xy_m, np.float64)
+    counts, xy_m = _given(counts, xy_m)
     if counts.ndim != 3 or counts.shape[1:] != tuple(geometry.shape) or xy_m.shape != (len(counts), 2):
         raise EngineError(
             f"counts must be (N, {geometry.shape[0]}, {geometry.shape[1]}) as the geometry says and xy_m (N, 2), "
@@ -166,6 +166,9 @@ def reconstruct(
     dropped = {item.reason.value: item.count for item in lost}
     if engine.frames == 0:
         raise EngineError(f"none of {len(counts)} frames can be used: {dropped or 'there are none'}")
+    fault = engine.fault_of_overlap()
+    if fault is not None:
+        raise EngineError(fault)
     for sweep in range(sweeps):
         engine.run(1)
         if progress is not None:
@@ -188,3 +191,17 @@ def reconstruct(
         correction_rms_m=update.correction_rms_m,
         dropped=dropped,
     )
+
+
+def _given(counts: Array, xy_m: Array) -> tuple[Array, Array]:
+    """Return counts, unmeasured where they are masked, and positions as numbers."""
+    try:
+        if isinstance(counts, np.ma.MaskedArray):
+            kind = counts.dtype.kind
+            counts = counts.filled(np.iinfo(counts.dtype).max if kind == "u" else -1 if kind == "i" else np.nan)
+        counts, xy_m = np.asarray(counts), np.asarray(xy_m, np.float64)
+    except (TypeError, ValueError) as problem:
+        raise EngineError(f"counts must be (N, n, n) and xy_m (N, 2) numbers: {problem}") from None
+    if counts.dtype.kind not in "uif":
+        raise EngineError(f"counts must be integers or real numbers, got {counts.dtype}")
+    return counts, xy_m

@@ -22,6 +22,11 @@ class ProbeCarry:
         self._before: Array | None = None
         self._usual_error: float | None = None
 
+    @property
+    def before(self) -> Array | None:
+        """The probe (modes, n, n) that the projection began with, None when it started from the data."""
+        return self._before
+
     def begin(self, probe: Array | None) -> None:
         """Remember the probe (modes, n, n) that a projection begins with, None when it starts from the data."""
         self._before = probe

@@ -47,6 +47,9 @@ class Engine(Protocol):
     def update(self, *, final: bool = False) -> ObjectUpdate | None:
         """Return the projection as it stands, None before the first frame."""
 
+    def fault_of_overlap(self) -> str | None:
+        """Return, in a sentence, why the frames cannot tie the object together; None if they can."""
+
     @property
     def frames(self) -> int:
         """Frames of this projection that are held."""

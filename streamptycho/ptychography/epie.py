@@ -18,9 +18,10 @@ from streamptycho.messages import Anomaly, Array, DiffractionBatch, ObjectUpdate
 from streamptycho.ptychography.annealing import Annealing
 from streamptycho.ptychography.canvas import Canvas, coverage
 from streamptycho.ptychography.engine import Clock, EngineError, Progress
-from streamptycho.ptychography.flux import Flux
+from streamptycho.ptychography.flux import Flux, without_beam
 from streamptycho.ptychography.frames import LARGEST_POSITION_PX, FrameStore, anomalies
 from streamptycho.ptychography.noise import photon_noise
+from streamptycho.ptychography.overlap import fault_of_overlap
 from streamptycho.ptychography.placement import Placement
 from streamptycho.ptychography.probe import SAMPLE_FRAMES, orthogonal_modes
 from streamptycho.ptychography.probe_holder import ProbeHolder, offset_px
@@ -75,6 +76,7 @@ class EpieEngine:
         self._begun: Counter[int] = Counter()
         self._errors: list[float] = []
         self._visit_s = 0.0
+        self._last = 1
 
     def begin(self, start: ProjectionStart) -> None:
         """Start a new projection: the object is 1 again, the probe carries over when configured.
@@ -89,32 +91,14 @@ class EpieEngine:
         config, geometry = self._config, start.geometry
         self._holder.begin(geometry, self._error(), self.sweeps)
         self._start = start
-        n = geometry.shape[0] * config.upsampling
         far_field = config.propagator == "far_field"
         self._pixel_m = (
             geometry.object_pixel_m
             if far_field
             else geometry.detector_pixel_m / magnification(geometry, config.source_distance_m)
         )
-        self._store = FrameStore(self._backend, geometry.shape, far_field=far_field)
-        self._canvas = Canvas(self._backend, n, config.margin_px, max(config.max_canvas_px, n))
         self._begun[start.projection] += 1
-        seed = config.seed + start.projection + _AGAIN * (self._begun[start.projection] - 1)
-        self._schedule = VisitSchedule(seed, config.sweeps)
-        self._placement = Placement(n, 0.0 if config.positions == "none" else config.position_radius_px)
-        self._flux = Flux()
-        self._annealing = Annealing(
-            config.position_radius_px,
-            config.position_trials,
-            config.position_delay_sweeps + 1,
-            config.sweeps,
-            seed,
-        )
-        self._errors = []
-        self._residual = 0.0
-        self._counted = 0.0
-        self._visited = 0
-        self._last = 1
+        self._start_afresh(FrameStore(self._backend, geometry.shape, far_field=far_field), np.zeros((0, 2)))
 
     @property
     def frames(self) -> int:
@@ -153,6 +137,9 @@ class EpieEngine:
             self._placement.extend(centres_px[good])
             self._flux.extend(int(good.sum()))
             self._schedule.add(int(good.sum()))
+            dark = self._leave_out_dark()
+            if dark:
+                lost[Reason.NO_BEAM] += dark
         return anomalies(lost)
 
     def correct(self, index: Array, xy_m: Array) -> int:
@@ -217,6 +204,13 @@ class EpieEngine:
             residual += float(updater.misfit(self._canvas, self._store, self._visits(frames)).residual.sum())
         return residual / float(self._store.totals.sum())
 
+    def fault_of_overlap(self) -> str | None:
+        """Return what is wrong with where the frames lie, None if nothing is: see `overlap`."""
+        if self.frames == 0:
+            return None
+        modes = self._backend.to_host(self._updater().probe)
+        return fault_of_overlap(self._placement.centres_px(), (modes.real**2 + modes.imag**2).sum(axis=0))
+
     def noise_floor(self) -> float | None:
         """Return what `evaluate` would be for the true object and probe, judged by a few frames: see `photon_noise`."""
         return photon_noise(self._backend.to_host(self._store.sample(SAMPLE_FRAMES))) if self.frames else None
@@ -256,6 +250,47 @@ class EpieEngine:
             final=final,
         )
 
+    def _start_afresh(self, store: FrameStore, centres_px: Array) -> None:
+        """Begin with the frames of a store, measured to lie at centres (N, 2)."""
+        config, start = self._config, self._started()
+        n = start.geometry.shape[0] * config.upsampling
+        self._store = store
+        self._canvas = Canvas(self._backend, n, config.margin_px, max(config.max_canvas_px, n))
+        seed = config.seed + start.projection + _AGAIN * (self._begun[start.projection] - 1)
+        self._schedule = VisitSchedule(seed, config.sweeps)
+        radius_px = 0.0 if config.positions == "none" else config.position_radius_px
+        self._placement = Placement(n, radius_px, config.position_shared_frames)
+        self._flux = Flux()
+        self._annealing = Annealing(
+            config.position_radius_px,
+            config.position_trials,
+            config.position_delay_sweeps + 1,
+            config.sweeps,
+            seed,
+        )
+        self._errors = []
+        self._residual = 0.0
+        self._counted = 0.0
+        self._visited = 0
+        self._last = 1
+        if len(store):
+            self._make_room(centres_px)
+            self._placement.extend(centres_px)
+            self._flux.extend(len(store))
+            self._schedule.add(len(store))
+
+    def _leave_out_dark(self) -> int:
+        """Leave out held frames that turn out to be without beam now that brighter ones are here; return how many.
+
+        They have spoiled the object and, where it starts from the data, the probe: the others begin again.
+        """
+        dark = without_beam(self._store.totals, np.zeros(0), self._config.min_flux)
+        if dark.any():
+            centres_px = self._placement.measured_px[~dark]
+            self._holder.restart()
+            self._start_afresh(self._store.without(dark), centres_px)
+        return int(dark.sum())
+
     def _visit_some(self, count: int) -> int:
         """Visit up to `count` frames, within one sweep of the reported errors. Returns how many."""
         if self.frames == 0:
@@ -294,7 +329,7 @@ class EpieEngine:
         self._errors.append(self._residual / self._counted)
         self._residual = self._counted = 0.0
         self._visited = 0
-        self._placement.settle()
+        self._placement.settle(self._store.index)
         self._flux.settle()
         if self._config.center_probe or self._config.probe_power == "brightest":
             self._constrain_probe()

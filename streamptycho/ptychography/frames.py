@@ -13,19 +13,23 @@ from streamptycho.ptychography.flux import without_beam
 from streamptycho.ptychography.growing import GrowingArray
 
 LARGEST_POSITION_PX = 1e12
+LARGEST_COUNT = 1e15
 STORED_DTYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "uint32", "float32"))
+
+
+_PER_FRAME = ("_chunk_of", "_row_of", "_addresses", "_kinds", "_index", "_xy_m", "_totals", "_has_gaps")
 
 
 def measured(counts: Any, xp: Any = np) -> Any:
     """Return which pixels were measured: a boolean array of the shape of `counts`.
 
-    Not measured are the largest value of an integer dtype, negative values, and what is not finite.
+    Not measured are the largest value of an integer dtype, negative values, and what no detector counts.
     """
     if counts.dtype.kind == "u":
         return counts != np.iinfo(counts.dtype).max
     if counts.dtype.kind == "i":
         return (counts >= 0) & (counts != np.iinfo(counts.dtype).max)
-    return xp.isfinite(counts) & (counts >= 0)
+    return (counts >= 0) & (counts < LARGEST_COUNT)
 
 
 class FrameStore:
@@ -154,6 +158,14 @@ class FrameStore:
         dark[good] = without_beam(totals[good], self.totals, min_flux)
         reject(dark, Reason.NO_BEAM)
         return good, lost
+
+    def without(self, some: Array) -> FrameStore:
+        """Return a store of the same frames but for `some`, (N,) bool, whose numbers still count as known."""
+        rest = FrameStore(self._backend, self._shape, far_field=self._far_field)
+        rest._chunks, rest._seen = list(self._chunks), set(self._seen)
+        for name in _PER_FRAME:
+            getattr(rest, name).extend(getattr(self, name).rows[~some])
+        return rest
 
     def add(self, batch: DiffractionBatch, good: Array) -> None:
         """Keep the `good` frames of a batch."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.ndimage
 
 from streamptycho.messages import Array
 from streamptycho.ptychography.growing import GrowingArray
 
 _LARGEST_STEP = 0.25
 _FRAMES_FOR_A_PLANE = 12
+_JUMP_IN_STEPS = 4.0
 
 
 class Placement:
@@ -23,11 +25,16 @@ class Placement:
         Rows and columns of a patch of the object.
     radius_px
         Longest correction. With 0 there is none.
+    shared_frames
+        About how many consecutive frames of a line share what they seem to be displaced by, and are moved by the mean
+        of it at the end of a sweep. With 1 each frame is moved by its own, at once.
     """
 
-    def __init__(self, frame_px: int, radius_px: float) -> None:
+    def __init__(self, frame_px: int, radius_px: float, shared_frames: int = 1) -> None:
         self._n = frame_px
         self._radius_px = radius_px
+        self._shared_frames = shared_frames
+        self._hints_px = GrowingArray((3,), np.float64)
         self._measured_px = GrowingArray((2,), np.float64)
         self._shift_px = GrowingArray((2,), np.float64)
 
@@ -53,6 +60,7 @@ class Placement:
         """Take measured centres (K, 2) of new frames."""
         self._measured_px.extend(centres_px)
         self._shift_px.extend(np.zeros_like(centres_px))
+        self._hints_px.extend(np.zeros((len(centres_px), 3)))
 
     def replace(self, frames: Array, centres_px: Array) -> None:
         """Take better measured centres (K, 2) of frames that are there, (K,) int64, and forget their corrections."""
@@ -75,16 +83,24 @@ class Placement:
         What is not finite is no hint.
         """
         hint = np.where(np.isfinite(seeming_px).all(axis=1, keepdims=True), np.clip(seeming_px, -1, 1), 0.0)
-        self.move(frames, within(hint, _LARGEST_STEP))
+        if self._shared_frames == 1:
+            self.move(frames, within(hint, _LARGEST_STEP))
+        else:
+            np.add.at(self._hints_px.rows, frames, np.column_stack([hint, np.ones(len(hint))]))
 
     def move(self, frames: Array, by_px: Array) -> None:
         """Move frames (K,), each once, by (K, 2), no further than the radius from where they were measured."""
         shift = self._shift_px.rows
         shift[frames] = within(shift[frames] + by_px, self._radius_px)
 
-    def settle(self) -> None:
-        """Take out of the corrections what all frames have in common."""
+    def settle(self, index: Array) -> None:
+        """Move what shares its hints, then take out of the corrections what all frames have in common.
+
+        Frames were measured in the order of `index`, (N,).
+        """
         shift, count = self._shift_px.rows, len(self)
+        if self._shared_frames > 1 and self._hints_px.rows.any():
+            self._share(np.argsort(index, kind="stable"))
         if count == 0 or not shift.any():
             return
         columns = [np.ones(count)]
@@ -92,7 +108,22 @@ class Placement:
             centred = self._measured_px.rows - self._measured_px.rows.mean(axis=0)
             columns.extend((centred / max(float(np.abs(centred).max()), 1.0)).T)
         basis = np.stack(columns, axis=1)
-        shift -= basis @ np.linalg.lstsq(basis, shift, rcond=1e-6)[0]
+        shift[:] = within(shift - basis @ np.linalg.lstsq(basis, shift, rcond=1e-6)[0], self._radius_px)
+
+    def _share(self, order: Array) -> None:
+        """Move every frame by what its neighbours in time seem to be displaced by, never across the end of a line."""
+        hints = self._hints_px.rows[order]
+        steps_px = np.linalg.norm(np.diff(self._measured_px.rows[order], axis=0), axis=1)
+        usual_px = float(np.median(steps_px)) if len(steps_px) else 0.0
+        ends = np.flatnonzero(steps_px > _JUMP_IN_STEPS * usual_px) + 1
+        sigma = self._shared_frames / np.sqrt(4 * np.pi)
+        lines = [
+            scipy.ndimage.gaussian_filter1d(line, sigma, axis=0, mode="constant") for line in np.split(hints, ends)
+        ]
+        summed = np.concatenate(lines)
+        known = summed[:, 2] > 0
+        self.move(order[known], within(summed[known, :2] / summed[known, 2:], _LARGEST_STEP))
+        self._hints_px.rows[:] = 0
 
 
 def within(vectors: Array, radius: float) -> Array:

@@ -98,6 +98,13 @@ class ProbeHolder:
             self._updater = None
             self._carry = ProbeCarry()
 
+    def restart(self) -> None:
+        """Go back to the probe that the projection began with."""
+        self._guessed_from = 0
+        self._updater = None
+        if self._carry.before is not None:
+            self.replace(self._carry.before.copy())
+
     def updater(self, store: FrameStore, places: Places, pixel_m: float) -> Updater:
         """Return the updater. While frames are few, the probe is guessed anew whenever twice as many are there.
 

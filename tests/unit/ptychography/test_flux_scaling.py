@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from streamptycho.config import ReconstructionConfig
+from streamptycho.messages import Reason
 from streamptycho.ptychography import reconstruct
 from streamptycho.ptychography.epie import EpieEngine
 from streamptycho.ptychography.flux import Flux, without_beam
@@ -30,6 +31,26 @@ def test_frames_without_beam_are_counted_and_left_out(measure):
     assert not set(range(20, 26)) & set(result.index.tolist())
     kept = reconstruct(m.counts, m.xy_m, m.geometry, probe=m.probe, sweeps=3, min_flux=0)
     assert len(kept.index) == 81
+
+
+def test_a_shutter_that_opens_late_spoils_nothing(measure):
+    flux = np.ones(81)
+    flux[:36] = 0.001
+    m = measure(flux=flux)
+    engine = EpieEngine(ReconstructionConfig(sweeps=30, min_sweeps=10))
+    engine.begin(m.start())
+    lost = []
+    for first in range(0, 81, 9):
+        lost += engine.add(m.batch(first, first + 9))
+        engine.visit(20)
+    engine.run(30)
+    assert [(anomaly.reason, anomaly.count) for anomaly in lost] == [(Reason.NO_BEAM, 36)]
+    assert engine.add(m.batch(0, 9))[0].reason is Reason.DUPLICATE
+    update = engine.update()
+    assert update.index.tolist() == list(range(36, 81))
+    assert engine.evaluate() < 2 * m.noise_floor
+    alone = reconstruct(m.counts[36:], m.xy_m[36:], m.geometry, sweeps=30)
+    assert engine.evaluate() < 1.3 * alone.error
 
 
 def test_few_frames_are_not_judged():

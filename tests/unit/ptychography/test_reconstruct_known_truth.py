@@ -161,3 +161,34 @@ def test_siemens_star_to_the_photon_noise():
     assert result.error < 0.009
     assert result.error < 1.15 * result.noise_floor
     assert 0.1 < result.correction_rms_m / result.pixel_m < 1
+
+
+def test_frames_that_do_not_overlap_are_an_error(measurement):
+    m = measurement
+    with pytest.raises(EngineError, match=r"do not overlap: neighbours are .* apart and the beam is .* wide"):
+        reconstruct(m.counts, 20 * m.xy_m, m.geometry, sweeps=2)
+    with pytest.raises(EngineError, match="all 81 frames lie at one place"):
+        reconstruct(m.counts, 1e-6 * m.xy_m, m.geometry, sweeps=2)
+    reconstruct(m.counts[:1], m.xy_m[:1], m.geometry, sweeps=2)
+
+
+def test_masked_pixels_are_not_measured(measurement):
+    m = measurement
+    hot = np.ma.masked_array(m.counts.copy(), np.zeros(m.counts.shape, bool))
+    hot[:, 5, 5] = 60_000
+    hot[:, 5, 5] = np.ma.masked
+    for counts in (hot, hot.astype(np.int32), hot.astype(np.float64)):
+        assert reconstruct(counts, m.xy_m, m.geometry, probe=m.probe, sweeps=10).error < 2 * m.noise_floor
+
+
+@pytest.mark.parametrize("factor", [1e28, 1e36, 1e300])
+def test_counts_beyond_any_detector_are_refused(measurement, factor):
+    m = measurement
+    with pytest.raises(EngineError, match="no beam"):
+        reconstruct(m.counts * factor + factor, m.xy_m, m.geometry, sweeps=2)
+
+
+@pytest.mark.parametrize("xy_m", [[["a", "b"]], [[1.0], [1.0, 2.0]]])
+def test_positions_that_are_no_numbers_are_refused(measurement, xy_m):
+    with pytest.raises(EngineError, match="numbers"):
+        reconstruct(measurement.counts[:2], xy_m, measurement.geometry)

@@ -122,6 +122,9 @@ class Scripted:
         self.frames += len(frames.index)
         return []
 
+    def fault_of_overlap(self):
+        return None
+
     def step(self, _budget_s):
         self.sweeps += 1
         return Progress(sweeps=self.sweeps, frames=self.frames, error=self.error, updates=self.frames)
