@@ -57,7 +57,9 @@ class ReconstructionConfig(Section):
     frame to frame; frames with less than `min_flux` of the usual counts had no beam and are left out. `center_probe`
     keeps the probe in the middle of its array; `probe_power` "brightest" gives it that of the brightest frames, so that
     empty parts of the object come out as 1. In the last `refine_sweeps` (None: a sixth of `sweeps`, 5 at most) steps
-    shrink towards 0, which takes the object from hopping about the least squares solution into it.
+    shrink towards 0, which takes the object from hopping about the least squares solution into it. `likelihood_steps`
+    of maximum likelihood for Poisson counts (each about as long as two sweeps or more) then refine the final answer:
+    worth it where pixels count few photons.
 
     A projection whose error is over twice the usual one is reconstructed once more, with the probe that fits others;
     frames are held for that up to `second_try_gib`, 0 for no second tries.
@@ -88,6 +90,7 @@ class ReconstructionConfig(Section):
     center_probe: bool = False
     probe_power: Literal["free", "brightest"] = "free"
     refine_sweeps: Annotated[int, Field(ge=0)] | None = None
+    likelihood_steps: Annotated[int, Field(ge=0, le=10_000)] = 0
     propagator: Literal["far_field", "near_field"] = "far_field"
     source_distance_m: Positive | None = None
     margin_px: Annotated[int, Field(ge=0, le=4096)] = 16

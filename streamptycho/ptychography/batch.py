@@ -173,6 +173,7 @@ def reconstruct(
         engine.run(1)
         if progress is not None:
             progress(sweep + 1, sweeps)
+    engine.maximise_likelihood()
     update, error = engine.update(final=resolution), engine.evaluate()
     assert update is not None
     assert error is not None

@@ -20,14 +20,16 @@ from streamptycho.ptychography.canvas import Canvas, coverage
 from streamptycho.ptychography.engine import Clock, EngineError, Progress
 from streamptycho.ptychography.flux import Flux, without_beam
 from streamptycho.ptychography.frames import LARGEST_POSITION_PX, FrameStore, anomalies
+from streamptycho.ptychography.likelihood import Likelihood
 from streamptycho.ptychography.noise import photon_noise
 from streamptycho.ptychography.overlap import fault_of_overlap
 from streamptycho.ptychography.placement import Placement
 from streamptycho.ptychography.probe import SAMPLE_FRAMES, orthogonal_modes
 from streamptycho.ptychography.probe_holder import ProbeHolder, offset_px
-from streamptycho.ptychography.propagation import magnification
+from streamptycho.ptychography.propagation import object_sampling
 from streamptycho.ptychography.schedule import VisitSchedule
 from streamptycho.ptychography.split import split_resolution_m
+from streamptycho.ptychography.threads import available_threads
 from streamptycho.ptychography.update import Updater, prepare
 from streamptycho.ptychography.visits import Visits
 
@@ -77,6 +79,7 @@ class EpieEngine:
         self._errors: list[float] = []
         self._visit_s = 0.0
         self._last = 1
+        self._refined_at = 0
 
     def begin(self, start: ProjectionStart) -> None:
         """Start a new projection: the object is 1 again, the probe carries over when configured.
@@ -92,11 +95,7 @@ class EpieEngine:
         self._holder.begin(geometry, self._error(), self.sweeps)
         self._start = start
         far_field = config.propagator == "far_field"
-        self._pixel_m = (
-            geometry.object_pixel_m
-            if far_field
-            else geometry.detector_pixel_m / magnification(geometry, config.source_distance_m)
-        )
+        self._pixel_m = object_sampling(geometry, config)[1]
         self._begun[start.projection] += 1
         self._start_afresh(FrameStore(self._backend, geometry.shape, far_field=far_field), np.zeros((0, 2)))
 
@@ -211,6 +210,20 @@ class EpieEngine:
         modes = self._backend.to_host(self._updater().probe)
         return fault_of_overlap(self._placement.centres_px(), (modes.real**2 + modes.imag**2).sum(axis=0))
 
+    def maximise_likelihood(self) -> None:
+        """Take the configured steps of maximum likelihood, once after the last visit (see `Likelihood`)."""
+        steps, done = self._config.likelihood_steps, self._schedule.taken
+        if steps == 0 or self.frames == 0 or self._refined_at == done:
+            return
+        threads = self._config.threads or available_threads()
+        visits, updater = self._visits(np.arange(self.frames)), self._updater()
+        problem = Likelihood(
+            self._canvas, self._store, visits, updater.probe, self._holder.rule, self._backend, threads
+        )
+        problem.maximise(steps)
+        self._holder.replace(self._backend.to_host(problem.probe))
+        self._refined_at = done
+
     def noise_floor(self) -> float | None:
         """Return what `evaluate` would be for the true object and probe, judged by a few frames: see `photon_noise`."""
         return photon_noise(self._backend.to_host(self._store.sample(SAMPLE_FRAMES))) if self.frames else None
@@ -218,12 +231,15 @@ class EpieEngine:
     def update(self, *, final: bool = False) -> ObjectUpdate | None:
         """Return the projection as it stands, None before the first frame.
 
-        The probe modes come out orthogonal, strongest first. A `final` update carries the resolution, judged by
-        reconstructing two halves of the frames (see `split_resolution_m`).
+        The probe modes come out orthogonal, strongest first. Before a `final` update the likelihood is maximised if
+        configured. It carries the resolution, judged by reconstructing two halves of the frames (see
+        `split_resolution_m`).
         """
         start = self._started()
         if self.frames == 0:
             return None
+        if final:
+            self.maximise_likelihood()
         modes = self._updater().probe
         array, origin = self._canvas.cropped()
         intensity = (modes.real**2 + modes.imag**2).sum(axis=0)
@@ -269,6 +285,7 @@ class EpieEngine:
             seed,
         )
         self._errors = []
+        self._refined_at = 0
         self._residual = 0.0
         self._counted = 0.0
         self._visited = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,12 +58,13 @@ def find_orientation(
     seed: int = 0,
     probe_start: ProbeConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> OrientationResult:
     """Return which of the eight orientations of the positions fits the frames.
 
     Every orientation is reconstructed in a few sweeps, from the frames nearest to the middle of the scan. The least
-    error wins, up to the twin. The twin is decided by the errors when a start probe is given and they differ clearly;
-    otherwise by the sign of the phase: where matter absorbs more it also delays more, so the gradients of log modulus
+    error wins, up to the twin. The twin is decided by the errors when a start probe, or its defocus, is given and they
+    differ clearly; otherwise by the sign of the phase: where matter absorbs more it also delays more, so the gradients of log modulus
     and phase of the object go together, and in the twin they are opposite.
 
     Parameters
@@ -76,6 +77,8 @@ def find_orientation(
         Of each trial.
     progress
         Called with (trials done, trials).
+    settings
+        Any other key of `ReconstructionConfig`, as in `reconstruct`.
 
     Raises
     ------
@@ -98,6 +101,7 @@ def find_orientation(
             device=device,
             seed=seed,
             probe_start=probe_start,
+            **settings,
         )
         if progress is not None:
             progress(done, len(ORIENTATIONS))
@@ -105,7 +109,7 @@ def find_orientation(
     best = min(ORIENTATIONS, key=errors.__getitem__)
     twin = TWIN[best]
     decided: Literal["probe", "absorption"] | None = None
-    if probe is not None and errors[twin] > _CLEAR_ERROR_RATIO * errors[best]:
+    if (probe is not None or _is_curved(probe_start)) and errors[twin] > _CLEAR_ERROR_RATIO * errors[best]:
         decided = "probe"
     else:
         agreement = absorption_agrees_with_delay(results[best])
@@ -114,6 +118,11 @@ def find_orientation(
             if agreement < 0:
                 best, twin = twin, best
     return OrientationResult(best=best, errors=errors, twin=twin, twin_decided_by=decided)
+
+
+def _is_curved(probe_start: ProbeConfig | None) -> bool:
+    """Whether a start probe that is made from the data has a phase that is not symmetric under conjugation."""
+    return probe_start is not None and probe_start.start != "file" and probe_start.defocus_m not in (0.0, "auto")
 
 
 def absorption_agrees_with_delay(result: Reconstruction) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from streamptycho.config import ReconstructionConfig
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Array
 
@@ -62,6 +63,13 @@ class Propagator:
 def magnification(geometry: Geometry, source_distance_m: float | None) -> float:
     """Return by how much a cone beam from a focus `source_distance_m` before the sample magnifies, 1 for None."""
     return 1.0 if source_distance_m is None else (source_distance_m + geometry.distance_m) / source_distance_m
+
+
+def object_sampling(geometry: Geometry, config: ReconstructionConfig) -> tuple[int, float]:
+    """Return the pixels along an edge of the probe, and their size on the sample, in metres."""
+    if config.propagator == "far_field":
+        return geometry.shape[0] * config.upsampling, geometry.object_pixel_m
+    return geometry.shape[0], geometry.detector_pixel_m / magnification(geometry, config.source_distance_m)
 
 
 def fresnel_transfer(geometry: Geometry, source_distance_m: float | None) -> Array:

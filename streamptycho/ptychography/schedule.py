@@ -48,6 +48,11 @@ class VisitSchedule:
         least = int(self.visits.min())
         return least + float(np.count_nonzero(self.visits > least)) / len(self._visits)
 
+    @property
+    def taken(self) -> int:
+        """Visits of all frames so far."""
+        return int(self.visits.sum(dtype=np.int64))
+
     def add(self, count: int) -> None:
         """Take `count` new frames, numbered on from those held."""
         fresh = len(self._visits) + self._random.permutation(count)
