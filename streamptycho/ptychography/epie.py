@@ -16,22 +16,20 @@ from streamptycho.array import backend
 from streamptycho.config import ReconstructionConfig
 from streamptycho.messages import Anomaly, Array, DiffractionBatch, ObjectUpdate, ProjectionStart, Reason
 from streamptycho.ptychography.annealing import Annealing
-from streamptycho.ptychography.canvas import Canvas, coverage
+from streamptycho.ptychography.canvas import coverage
 from streamptycho.ptychography.engine import Clock, EngineError, Progress
-from streamptycho.ptychography.flux import Flux, without_beam
-from streamptycho.ptychography.frames import LARGEST_POSITION_PX, FrameStore, anomalies
+from streamptycho.ptychography.flux import without_beam
+from streamptycho.ptychography.frames import FrameStore, anomalies
+from streamptycho.ptychography.held_frames import HeldFrames
 from streamptycho.ptychography.likelihood import Likelihood
 from streamptycho.ptychography.noise import photon_noise
 from streamptycho.ptychography.overlap import fault_of_overlap
-from streamptycho.ptychography.placement import Placement
 from streamptycho.ptychography.probe import SAMPLE_FRAMES, orthogonal_modes
 from streamptycho.ptychography.probe_holder import ProbeHolder, offset_px
 from streamptycho.ptychography.propagation import object_sampling
-from streamptycho.ptychography.schedule import VisitSchedule
 from streamptycho.ptychography.split import split_resolution_m
 from streamptycho.ptychography.threads import available_threads
 from streamptycho.ptychography.update import Updater, prepare
-from streamptycho.ptychography.visits import Visits
 
 _WHOLE_GROUPS = 16
 _MOST_AT_ONCE = {"cpu": 256, "gpu": 8192}
@@ -102,12 +100,12 @@ class EpieEngine:
     @property
     def frames(self) -> int:
         """Frames of this projection that are held."""
-        return 0 if self._start is None else len(self._store)
+        return 0 if self._start is None else len(self._held.store)
 
     @property
     def sweeps(self) -> float:
         """How often every frame was visited: the minimum over frames, plus the fraction that is beyond it."""
-        return 0.0 if self._start is None else self._schedule.sweeps
+        return 0.0 if self._start is None else self._held.schedule.sweeps
 
     def add(self, batch: DiffractionBatch) -> list[Anomaly]:
         """Take the frames of a batch and return what was left out, counted by reason.
@@ -122,20 +120,17 @@ class EpieEngine:
             detail = f"frames of projection {batch.projection} while {start.projection} is reconstructed"
             return [Anomaly(source="reconstruct", reason=Reason.STRAY, count=len(batch.index), detail=detail)]
         config = self._config
-        good, lost = self._store.usable(batch, use_turnaround=config.use_turnaround, min_flux=config.min_flux)
+        held = self._held
+        good, lost = held.store.usable(batch, use_turnaround=config.use_turnaround, min_flux=config.min_flux)
         if good.any():
             centres_px = batch.xy_m[:, ::-1] / self._pixel_m
             near = np.zeros_like(good)
-            near[np.flatnonzero(good)[self._on_canvas(centres_px[good])]] = True
+            near[np.flatnonzero(good)[held.on_canvas(centres_px[good])]] = True
             if near.sum() < good.sum():
                 lost[Reason.OUT_OF_RANGE] += int(good.sum() - near.sum())
             good = near
         if good.any():
-            self._make_room(centres_px[good])
-            self._store.add(batch, good)
-            self._placement.extend(centres_px[good])
-            self._flux.extend(int(good.sum()))
-            self._schedule.add(int(good.sum()))
+            held.add(batch, good, centres_px[good])
             dark = self._leave_out_dark()
             if dark:
                 lost[Reason.NO_BEAM] += dark
@@ -148,16 +143,14 @@ class EpieEngine:
         is not finite or off the canvas keep the old one.
         """
         self._started()
-        held = {int(number): frame for frame, number in enumerate(self._store.index)}
-        rows = np.array([k for k, number in enumerate(index.tolist()) if number in held], np.int64)
-        frames = np.array([held[int(number)] for number in index[rows]], np.int64)
+        frame_of = {int(number): frame for frame, number in enumerate(self._held.store.index)}
+        rows = np.array([k for k, number in enumerate(index.tolist()) if number in frame_of], np.int64)
+        frames = np.array([frame_of[int(number)] for number in index[rows]], np.int64)
         near = np.zeros(len(rows), bool)
         centres_px = xy_m[rows][:, ::-1] / self._pixel_m
-        near[self._on_canvas(centres_px)] = True
+        near[self._held.on_canvas(centres_px)] = True
         if near.any():
-            self._make_room(centres_px[near])
-            self._placement.replace(frames[near], centres_px[near])
-            self._store.replace_positions(frames[near], xy_m[rows][near])
+            self._held.correct(frames[near], centres_px[near], xy_m[rows][near])
         return int(near.sum())
 
     def step(self, budget_s: float) -> Progress:
@@ -196,29 +189,29 @@ class EpieEngine:
         """Return the normalised amplitude error of all frames with object and probe as they are, None without any."""
         if self.frames == 0:
             return None
-        updater, residual = self._updater(), 0.0
+        updater, held, residual = self._updater(), self._held, 0.0
         most = _MOST_AT_ONCE[self._backend.name]
         for first in range(0, self.frames, most):
             frames = np.arange(first, min(first + most, self.frames))
-            residual += float(updater.misfit(self._canvas, self._store, self._visits(frames)).residual.sum())
-        return residual / float(self._store.totals.sum())
+            residual += float(updater.misfit(held.canvas, held.store, held.visits(frames)).residual.sum())
+        return residual / float(held.store.totals.sum())
 
     def fault_of_overlap(self) -> str | None:
         """Return what is wrong with where the frames lie, None if nothing is: see `overlap`."""
         if self.frames == 0:
             return None
         modes = self._backend.to_host(self._updater().probe)
-        return fault_of_overlap(self._placement.centres_px(), (modes.real**2 + modes.imag**2).sum(axis=0))
+        return fault_of_overlap(self._held.placement.centres_px(), (modes.real**2 + modes.imag**2).sum(axis=0))
 
     def maximise_likelihood(self) -> None:
         """Take the configured steps of maximum likelihood, once after the last visit (see `Likelihood`)."""
-        steps, done = self._config.likelihood_steps, self._schedule.taken
+        steps, done = self._config.likelihood_steps, self._held.schedule.taken
         if steps == 0 or self.frames == 0 or self._refined_at == done:
             return
         threads = self._config.threads or available_threads()
-        visits, updater = self._visits(np.arange(self.frames)), self._updater()
+        visits, updater = self._held.visits(np.arange(self.frames)), self._updater()
         problem = Likelihood(
-            self._canvas, self._store, visits, updater.probe, self._holder.rule, self._backend, threads
+            self._held.canvas, self._held.store, visits, updater.probe, self._holder.rule, self._backend, threads
         )
         problem.maximise(steps)
         self._holder.replace(self._backend.to_host(problem.probe))
@@ -226,7 +219,7 @@ class EpieEngine:
 
     def noise_floor(self) -> float | None:
         """Return what `evaluate` would be for the true object and probe, judged by a few frames: see `photon_noise`."""
-        return photon_noise(self._backend.to_host(self._store.sample(SAMPLE_FRAMES))) if self.frames else None
+        return photon_noise(self._backend.to_host(self._held.store.sample(SAMPLE_FRAMES))) if self.frames else None
 
     def update(self, *, final: bool = False) -> ObjectUpdate | None:
         """Return the projection as it stands, None before the first frame.
@@ -241,10 +234,9 @@ class EpieEngine:
         if final:
             self.maximise_likelihood()
         modes = self._updater().probe
-        array, origin = self._canvas.cropped()
+        array, origin = self._held.canvas.cropped()
         intensity = (modes.real**2 + modes.imag**2).sum(axis=0)
-        centres_px = self._placement.centres_px()
-        lit = coverage(self._placement.corners(centres_px)[0], intensity, origin, array.shape, self._backend)
+        lit = coverage(self._held.places()[0], intensity, origin, array.shape, self._backend)
         probe = orthogonal_modes(self._backend.to_host(modes).copy())
         return ObjectUpdate(
             scan_id=start.scan_id,
@@ -256,8 +248,8 @@ class EpieEngine:
             pixel_m=self._pixel_m,
             energy_ev=start.geometry.energy_ev,
             origin_xy_m=np.array([origin[1], origin[0]]) * self._pixel_m,
-            index=self._store.index,
-            xy_m=self._store.xy_m + self._placement.shift_px[:, ::-1] * self._pixel_m,
+            index=self._held.store.index,
+            xy_m=self._held.store.xy_m + self._held.placement.shift_px[:, ::-1] * self._pixel_m,
             errors=np.array(self._errors, np.float32),
             sweeps=self.sweeps,
             resolution_m=self._resolution_m(probe) if final else None,
@@ -269,14 +261,8 @@ class EpieEngine:
     def _start_afresh(self, store: FrameStore, centres_px: Array) -> None:
         """Begin with the frames of a store, measured to lie at centres (N, 2)."""
         config, start = self._config, self._started()
-        n = start.geometry.shape[0] * config.upsampling
-        self._store = store
-        self._canvas = Canvas(self._backend, n, config.margin_px, max(config.max_canvas_px, n))
         seed = config.seed + start.projection + _AGAIN * (self._begun[start.projection] - 1)
-        self._schedule = VisitSchedule(seed, config.sweeps)
-        radius_px = 0.0 if config.positions == "none" else config.position_radius_px
-        self._placement = Placement(n, radius_px, config.position_shared_frames)
-        self._flux = Flux()
+        self._held = HeldFrames(store, centres_px, config, self._backend, seed)
         self._annealing = Annealing(
             config.position_radius_px,
             config.position_trials,
@@ -290,22 +276,17 @@ class EpieEngine:
         self._counted = 0.0
         self._visited = 0
         self._last = 1
-        if len(store):
-            self._make_room(centres_px)
-            self._placement.extend(centres_px)
-            self._flux.extend(len(store))
-            self._schedule.add(len(store))
 
     def _leave_out_dark(self) -> int:
         """Leave out held frames that turn out to be without beam now that brighter ones are here; return how many.
 
         They have spoiled the object and, where it starts from the data, the probe: the others begin again.
         """
-        dark = without_beam(self._store.totals, np.zeros(0), self._config.min_flux)
+        dark = without_beam(self._held.store.totals, np.zeros(0), self._config.min_flux)
         if dark.any():
-            centres_px = self._placement.measured_px[~dark]
+            centres_px = self._held.placement.measured_px[~dark]
             self._holder.restart()
-            self._start_afresh(self._store.without(dark), centres_px)
+            self._start_afresh(self._held.store.without(dark), centres_px)
         return int(dark.sum())
 
     def _visit_some(self, count: int) -> int:
@@ -315,21 +296,21 @@ class EpieEngine:
         updater, config = self._updater(), self._config
         most = min(count, max(1, self.frames - self._visited), _MOST_AT_ONCE[self._backend.name])
         share = self._step_share()
-        frames, numbers = self._schedule.take(most)
+        frames, numbers = self._held.schedule.take(most)
         if len(frames) == 0:
             return 0
         if config.positions == "annealing":
             self._anneal(frames, numbers)
         probe_step = np.where(numbers <= config.probe_delay_sweeps, 0.0, config.probe_step * share)
-        visits = self._visits(frames, config.object_step * share, probe_step)
-        outcome = updater.visit(self._canvas, self._store, visits)
+        visits = self._held.visits(frames, config.object_step * share, probe_step)
+        outcome = updater.visit(self._held.canvas, self._held.store, visits)
         if config.intensity_scaling:
-            self._flux.follow(frames, outcome.gain)
+            self._held.flux.follow(frames, outcome.gain)
         if config.positions == "gradient":
             late = numbers > config.position_delay_sweeps
-            self._placement.follow(frames[late], outcome.shift_px[late])
+            self._held.placement.follow(frames[late], outcome.shift_px[late])
         self._residual += float(outcome.residual.sum())
-        self._counted += float(self._store.totals[frames].sum())
+        self._counted += float(self._held.store.totals[frames].sum())
         self._visited += len(frames)
         if self._visited >= self.frames:
             self._end_sweep()
@@ -339,15 +320,15 @@ class EpieEngine:
         """Return what is left of the steps: all of it until every frame has been visited often enough."""
         sweeps, refine = self._config.sweeps, self._config.refine_sweeps
         refine = min(_MOST_REFINED, sweeps // 6) if refine is None else refine
-        left = sweeps - self._schedule.sweeps
+        left = sweeps - self._held.schedule.sweeps
         return 1.0 if refine == 0 or left >= refine else max(_LEAST_STEP, left / refine)
 
     def _end_sweep(self) -> None:
         self._errors.append(self._residual / self._counted)
         self._residual = self._counted = 0.0
         self._visited = 0
-        self._placement.settle(self._store.index)
-        self._flux.settle()
+        self._held.placement.settle(self._held.store.index)
+        self._held.flux.settle()
         if self._config.center_probe or self._config.probe_power == "brightest":
             self._constrain_probe()
 
@@ -357,51 +338,26 @@ class EpieEngine:
         down, right = offset_px(probe) if self._config.center_probe else (0, 0)
         if down or right:
             probe = np.roll(probe, (-down, -right), axis=(1, 2))
-            self._canvas.roll(-down, -right)
+            self._held.canvas.roll(-down, -right)
         if self._config.probe_power == "brightest":
             power = float((np.abs(probe) ** 2).sum(dtype=np.float64))
-            wanted = float(np.percentile(self._store.totals / self._flux.gains, _BRIGHTEST))
+            wanted = float(np.percentile(self._held.store.totals / self._held.flux.gains, _BRIGHTEST))
             factor = np.sqrt(wanted / power) if power > 0 and np.isfinite(power) else 1.0
             probe *= np.float32(factor)
-            self._canvas.scale(1 / factor)
+            self._held.canvas.scale(1 / factor)
         self._holder.replace(probe)
 
     def _anneal(self, frames: Array, numbers: Array) -> None:
         """Move frames that are due for it to where they fit best."""
         due = np.flatnonzero(numbers > self._config.position_delay_sweeps)
-        updater, centres_px = self._updater(), self._placement.centres_px(frames[due])
+        updater, centres_px = self._updater(), self._held.placement.centres_px(frames[due])
 
         def misfit(which: Array, by_px: Array) -> Array:
-            visits = self._visits(frames[due][which], centres_px=centres_px[which] + by_px)
-            return updater.misfit(self._canvas, self._store, visits).residual
+            visits = self._held.visits(frames[due][which], centres_px=centres_px[which] + by_px)
+            return updater.misfit(self._held.canvas, self._held.store, visits).residual
 
         if due.size:
-            self._placement.move(frames[due], self._annealing.best_shifts(numbers[due], misfit))
-
-    def _visits(
-        self,
-        frames: Array,
-        object_step: float | Array = 0.0,
-        probe_step: float | Array = 0.0,
-        centres_px: Array | None = None,
-    ) -> Visits:
-        corners, fractions_px = self._placement.corners(
-            self._placement.centres_px(frames) if centres_px is None else centres_px
-        )
-        gains = self._flux.gains[frames]
-        steps = {"object_step": object_step, "probe_step": probe_step}
-        return Visits.of(frames, corners, fractions_px, **steps, gains=gains, in_turn=self.frames)
-
-    def _on_canvas(self, centres_px: Array) -> Array:
-        """Return the numbers, within (K, 2), of the centres that the canvas can take."""
-        near = np.flatnonzero((np.abs(np.nan_to_num(centres_px, nan=np.inf)) < LARGEST_POSITION_PX).all(axis=1))
-        return near[self._canvas.fitting(self._placement.corners(centres_px[near])[0])]
-
-    def _make_room(self, centres_px: Array) -> None:
-        """Grow the canvas by what frames reach, trial displacements included."""
-        reach = 2 * self._placement.reach_px
-        around = [centres_px + reach * np.array(side) for side in ((-1, -1), (1, 1))]
-        self._canvas.include(self._placement.corners(np.concatenate(around))[0])
+            self._held.placement.move(frames[due], self._annealing.best_shifts(numbers[due], misfit))
 
     def _error(self) -> float | None:
         return self._errors[-1] if self._errors else None
@@ -412,18 +368,22 @@ class EpieEngine:
         return self._start
 
     def _updater(self) -> Updater:
-        def places() -> tuple[Array, Array]:
-            return self._placement.corners(self._placement.centres_px())
-
-        return self._holder.updater(self._store, places, self._pixel_m)
+        return self._holder.updater(self._held.store, self._held.places, self._pixel_m)
 
     def _correction_rms_m(self) -> float | None:
         if self._config.positions == "none":
             return None
-        return float(np.sqrt((self._placement.shift_px**2).sum(axis=1).mean()) * self._pixel_m)
+        return float(np.sqrt((self._held.placement.shift_px**2).sum(axis=1).mean()) * self._pixel_m)
 
     def _resolution_m(self, probe: Array) -> float | None:
-        corners, fractions_px = self._placement.corners(self._placement.centres_px())
+        corners, fractions_px = self._held.places()
         return split_resolution_m(
-            self._store, corners, fractions_px, probe, self._pixel_m, self._config, self._backend, self._holder.rule
+            self._held.store,
+            corners,
+            fractions_px,
+            probe,
+            self._pixel_m,
+            self._config,
+            self._backend,
+            self._holder.rule,
         )

@@ -18,7 +18,7 @@ def test_a_flickering_beam_is_followed(measure):
     engine.run(30)
     assert plain.error > 5 * m.noise_floor
     assert engine.evaluate() < 1.2 * m.noise_floor
-    ratio = engine._flux.gains / flux
+    ratio = engine._held.flux.gains / flux
     assert np.std(ratio) < 0.1 * np.mean(ratio)
 
 

@@ -20,9 +20,9 @@ def problem(m, threads=1, **settings):
     engine.begin(m.start())
     engine.add(m.batch())
     engine.run(15)
-    visits = engine._visits(np.arange(engine.frames))
+    visits = engine._held.visits(np.arange(engine.frames))
     updater, rule = engine._updater(), engine._holder.rule
-    return Likelihood(engine._canvas, engine._store, visits, updater.probe, rule, engine._backend, threads)
+    return Likelihood(engine._held.canvas, engine._held.store, visits, updater.probe, rule, engine._backend, threads)
 
 
 @pytest.mark.parametrize("kind", KINDS)

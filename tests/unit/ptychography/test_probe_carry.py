@@ -71,7 +71,7 @@ def test_frames_at_wrong_places_do_not_spoil_the_next_projection(measurement, ba
 
 def test_an_object_full_of_nan_does_not_spoil_the_next_projection(measurement):
     engine, good = end_of_first_projection(measurement)
-    engine._canvas.image[:] = np.nan
+    engine._held.canvas.image[:] = np.nan
     engine.run(2)
     assert np.isnan(engine.update().probe).any()
     engine.begin(measurement.start(2))
@@ -85,7 +85,7 @@ def test_numpy_hands_on_a_copy(measurement, monkeypatch):
         lambda probe, backend, rule, _threads: ProbeUpdater(probe, backend, rule),
     )
     engine, good = end_of_first_projection(measurement)
-    engine._canvas.image[:] = np.nan
+    engine._held.canvas.image[:] = np.nan
     with np.errstate(all="ignore"):
         engine.run(2)
         engine.begin(measurement.start(2))
