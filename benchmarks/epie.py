@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.clock import Task, by_turns, compared, spread
+from benchmarks.growth import best_seconds, exponent
 from benchmarks.row import Effort, NotMeasurable, Row, WrongResult, number
 from benchmarks.scans import PROBE, Scan, scan
 from benchmarks.transforms import floor, library_transforms
@@ -114,6 +115,18 @@ def threads_to_error(side: int) -> Callable[[Effort], Iterator[Row]]:
     return measure
 
 
+def growth(effort: Effort) -> Iterator[Row]:
+    """How the time of a sweep grows with frames, modes and size of the frames, on one thread: fitted exponents."""
+    whole = scan(64, 1, wide=True)
+    counts = (len(whole.counts) // 8, len(whole.counts) // 4, len(whole.counts) // 2, len(whole.counts))
+    seconds = best_seconds({count: _sweep(whole, 1, "cpu", stop=count) for count in counts})
+    yield exponent("a sweep of ePIE, frames", seconds, 1.0, "64x64, 1 mode")
+    seconds = best_seconds({modes: _sweep(scan(128, modes), modes, "cpu") for modes in (1, 2, 4, 8)})
+    yield exponent("a sweep of ePIE, probe modes", seconds, 1.0, "234 frames of 128x128")
+    seconds = best_seconds({side: _sweep(scan(side, 1), 1, "cpu") for side in (32, 64, 128, 256)})
+    yield exponent("a sweep of ePIE, edge of a frame", seconds, 2.2, "234 frames, 1 mode; n^2 log n has 2.2 here")
+
+
 def _gain_of_projections(engines: list[Task]) -> float:
     """Return how many times the work of one thread several threads do, each on a projection of its own."""
     began = time.perf_counter()
@@ -125,13 +138,13 @@ def _gain_of_projections(engines: list[Task]) -> float:
         return len(engines) * one / (time.perf_counter() - began)
 
 
-def _sweep(data: Scan, modes: int, device: str, threads: int = 1) -> Task:
+def _sweep(data: Scan, modes: int, device: str, threads: int = 1, stop: int | None = None) -> Task:
     config = ReconstructionConfig(
         modes=modes, sweeps=100_000, min_sweeps=1, device=device, probe=PROBE, threads=threads
     )
     engine = EpieEngine(config)
     engine.begin(data.start())
-    lost = engine.add(data.batch())
+    lost = engine.add(data.batch(stop=stop))
     if lost:
         raise WrongResult(f"the engine left frames out: {lost[0].reason}")
     engine.run(config.probe_delay_sweeps + 1)
