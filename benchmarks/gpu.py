@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import gpu_scans, machine, table
+from benchmarks import gpu_scans, gpu_tomography, machine, table
 from benchmarks.row import Row
 from streamptycho.array import Backend, DeviceError, backend
 
@@ -37,6 +37,10 @@ STEPS: tuple[Step, ...] = (
     ("agreement with sequential visits on the CPU", 90, gpu_scans.agreement),
     ("110 kHz scan: 56 000 frames, x2 upsampling, 2 modes", 25, gpu_scans.projection(56_000, 64, 2, 2, 50, 3.0)),
     ("100 000 frames of 128x128, 4 modes", 60, gpu_scans.projection(100_000, 128, 4, 1, 10, 50.0, of_sweeps=50)),
+    ("tomography, 128^3", 5, gpu_tomography.volume(128)),
+    ("tomography, 256^3", 6, gpu_tomography.volume(256)),
+    ("tomography, 512^3", 14, gpu_tomography.volume(512)),
+    ("tomography, 1024^3", 45, gpu_tomography.volume(1024)),
 )
 
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cbor2
 import numpy as np
 
-from benchmarks.clock import by_turns, compared
+from benchmarks.clock import by_turns, compared, spread
 from benchmarks.frames import Series, eiger_series, large_series, selun_series
+from benchmarks.ingest_path import FromPositions, socket_alone, through_log, without_log
 from benchmarks.row import Effort, Row, WrongResult
 from benchmarks.sender import Sender, sending
 from streamptycho.config import Config, RegionConfig
 from streamptycho.detectors.compression import decompress as own_decompress
-from streamptycho.messages import Array, DiffractionBatch, RawBlock, RawRecord
-from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
-from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
-from streamptycho.stages.ingest import IngestStage
-from streamptycho.stages.record import LogFeed, Recorder
+from streamptycho.messages import Array, DiffractionBatch, Message
 
-WAIT_S = 0.02
+ROWS_AHEAD = 2
+BEHIND_S = 0.25
 
 
 def eiger(effort: Effort) -> Iterator[Row]:
@@ -43,100 +43,121 @@ def large(effort: Effort) -> Iterator[Row]:
     yield from _rows(series, 1024, effort, "ingest 4362x4148 u16, 1024x1024 region", "130 Hz is the fastest EIGER2 16M")
 
 
+def eiger_paced(effort: Effort) -> Iterator[Row]:
+    yield _paced(eiger_series(3000 if effort.quick else 12_000), 128, 3000.0, effort, "512x1028 u16, 128x128 region")
+
+
+def selun_paced(effort: Effort) -> Iterator[Row]:
+    yield _paced(selun_series(110_000 if effort.quick else 330_000), None, 110e3, effort, "96x96 u8")
+
+
 def _rows(series: Series, side: int | None, effort: Effort, name: str, meaning: str) -> Iterator[Row]:
-    messages = [series.start, *series.images, series.end]
-    config = _config(series, side)
-    frames = len(series.images)
+    config, plan = configured(series, side), plan_of(series)
+    frames, messages = len(series.images), len(series.images) + 2
     processor_s: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, sending(messages, Path(folder)) as sender:
+    with _sender_of(series) as (sender, folder):
 
         def alone() -> float:
             sender.send_all()
-            receiver = BulkReceiver(sender.socket, function_addresses())
-            left = len(messages)
-            while left:
-                block = receiver.receive(1) if sender.wait() else None
-                left -= len(block) if block is not None else 0
+            socket_alone(sender, messages)
+            return float(frames)
+
+        def written() -> float:
+            sender.send_all()
+            (folder / "plain").unlink(missing_ok=True)
+            with (folder / "plain").open("wb", buffering=0) as file:
+                socket_alone(sender, messages, file)
+                os.fsync(file.fileno())
             return float(frames)
 
         def plain() -> float:
             sender.send_all()
-            for _ in messages:
+            for _ in range(messages):
                 _decode_plainly(sender.receive()[0], series.counts.shape[1:], side or min(series.counts.shape[1:]))
             return float(frames)
 
         def ours() -> float:
             sender.send_all()
             began_s = time.process_time()
-            _check(_ingest(sender, config, series, len(messages), Path(folder) / "run.log"), frames, name)
+            _check(through_log(sender, config, plan, messages, folder / "run.log"), frames, name)
             processor_s.append(time.process_time() - began_s)
             return float(frames)
 
-        samples = by_turns({"ours": ours, "alone": alone, "plain": plain}, effort)
+        def unlogged() -> float:
+            sender.send_all()
+            _check(without_log(sender, config, plan, messages), frames, name)
+            return float(frames)
+
+        tasks = {"ours": ours, "unlogged": unlogged, "alone": alone, "written": written, "plain": plain}
+        samples = by_turns(tasks, effort)
     frame_us = 1e6 * statistics.median(processor_s[1:]) / frames
     facts = {"lost": 0.0, "processor_us_per_frame": frame_us, "message_bytes": series.image_bytes}
     lost = f"0 of {len(samples['ours'].rates) * frames} frames lost or twice; {frame_us:.1f} us of processor a frame"
     whole = f"{lost}, {1e6 / frame_us:,.0f} frames/s a core; log, sender and receiver share the cores; {meaning}"
     socket = ("socket alone: receive many, drop", samples["alone"])
     yield compared(name, "frames/s", samples["ours"], socket, whole, facts)
+    disk = ("socket and a plain file, forced to the disk", samples["written"])
+    yield compared(name, "frames/s", samples["ours"], disk, "theirs has no checksum, no decoding, no pairing", facts)
     peer = ("recv, cbor2, full decode, crop", samples["plain"])
     yield compared(name, "frames/s", samples["ours"], peer, "theirs is not recorded, not paired, not checked", facts)
+    meaning = "what recording costs: socket, decoding and pairing in one thread, nothing is kept"
+    yield compared(f"{name}, without log", "frames/s", samples["unlogged"], socket, meaning)
 
 
-class _Client:
-    """The instrument as the recorder sees it: frames from the socket, and the positions that belong to them."""
-
-    detector_connected = True
-
-    def __init__(self, sender: Sender, series: Series) -> None:
-        self._sender, self._series = sender, series
-        self._receiver = BulkReceiver(sender.socket, function_addresses())
-        self._positions = [("connected", b""), ("data", series.rows_header), *(("data", row) for row in series.rows)]
-        self.taken = 0
-
-    def poll(self, timeout_s: float) -> Iterator[RawRecord | RawBlock]:
-        block = self._receiver.receive(self.taken + 1) if self._sender.wait(timeout_s) else None
-        if block is None:
-            return
-        self.taken += len(block)
-        wanted = 3 + self.taken // self._series.frames_per_piece
-        due, self._positions = self._positions[:wanted], self._positions[wanted:]
-        for kind, data in due:
-            yield _record("positions", "connected" if kind == "connected" else "data", data)
-        yield block
-
-    def missing(self) -> None:
-        return None
-
-    def close(self) -> None:
-        self._receiver.close()
-
-
-def _ingest(sender: Sender, config: Config, series: Series, messages: int, path: Path) -> list[Array]:
-    """Return the numbers of the frames that came out paired, through a log that another thread writes."""
-    path.unlink(missing_ok=True)
-    client: Any = _Client(sender, series)
-    paired: list[Array] = []
-    stage = IngestStage(config)
-    tail = LogTail()
-    recorder = Recorder(client, StreamLogWriter(path, tail=tail), sync_s=1.0, connect_timeout_s=None)
-    recorder.start()
-    with StreamLogReader(path, tail) as log:
-        feed = LogFeed(log.follow_blocks())
-        while not stage.finished:
-            message = feed.get(WAIT_S)
-            if client.taken == messages:
-                recorder.stop()
-            if message is not None:
-                made = stage.handle(message, time.time_ns())
-                paired += [out.index for out in made if isinstance(out, DiffractionBatch)]
-    recorder.join()
-    if recorder.failure is not None:
-        raise WrongResult(recorder.failure)
-    return paired
+def _paced(series: Series, side: int | None, rate_hz: float, effort: Effort, what: str) -> Row:
+    """Measure what it takes to hold the rate of a detector."""
+    config, plan = configured(series, side), plan_of(series)
+    frames, messages = len(series.images), len(series.images) + 2
+    name = f"ingest {what}, paced at {rate_hz / 1e3:.0f} kHz"
+    beam_s = frames / rate_hz
+    cores: list[float] = []
+    floor: list[float] = []
+    behind_s: list[float] = []
+    with _sender_of(series) as (sender, folder):
+        for _ in range(4 if effort.quick else 6):
+            for costs, log in ((floor, False), (cores, True)):
+                sender.send_all(rate_hz)
+                began_s, processor_s = time.perf_counter(), time.process_time()
+                if log:
+                    _check(through_log(sender, config, plan, messages, folder / "run.log"), frames, name)
+                    behind_s.append(time.perf_counter() - began_s - beam_s)
+                else:
+                    socket_alone(sender, messages)
+                costs.append((time.process_time() - processor_s) / beam_s)
+    cores, floor, behind_s = cores[1:], floor[1:], behind_s[1:]
+    held = sum(late_s < BEHIND_S for late_s in behind_s)
+    text = f"held in {held} of {len(behind_s)} runs of {beam_s:.1f} s, last frame paired {min(behind_s):.2f} s late"
+    return Row(
+        name=name,
+        figure=statistics.median(cores),
+        unit="cores",
+        better="less",
+        spread=spread(cores),
+        rounds=len(cores),
+        reference="socket alone at this rate",
+        reference_figure=statistics.median(floor),
+        ratio=statistics.median(a / b for a, b in zip(cores, floor, strict=True)),
+        meaning=f"processor seconds per second of beam, recording and pairing; {text}; 0 lost",
+        details={"lost": 0.0, "held_runs": float(held), "best_figure": min(cores), "behind_s": min(behind_s)},
+    )
 
 
-def _check(paired: list[Array], frames: int, name: str) -> None:
+@contextmanager
+def _sender_of(series: Series) -> Iterator[tuple[Sender, Path]]:
+    messages = [series.start, *series.images, series.end]
+    with tempfile.TemporaryDirectory() as folder, sending(messages, Path(folder)) as sender:
+        yield sender, Path(folder)
+
+
+def plan_of(series: Series) -> list[FromPositions]:
+    """Return the positions of a series, which come a little before the frames."""
+    start = [FromPositions(0, "connected"), FromPositions(0, "data", series.rows_header)]
+    size = series.frames_per_piece
+    return start + [FromPositions((k - ROWS_AHEAD) * size, "data", rows) for k, rows in enumerate(series.rows)]
+
+
+def _check(outputs: Iterable[Message], frames: int, name: str) -> None:
+    paired = [out.index for out in outputs if isinstance(out, DiffractionBatch)]
     index = np.sort(np.concatenate([np.zeros(0, np.int64), *paired]))
     if not np.array_equal(index, np.arange(frames)):
         raise WrongResult(f"{name}: {len(index)} frames came out, {len(np.unique(index))} of {frames} different ones")
@@ -164,12 +185,8 @@ def _decompressor() -> Callable[[Any, Any, int, tuple[int, ...]], Array]:
     )
 
 
-def _record(source: Literal["positions"], kind: Literal["data", "connected"], data: bytes) -> RawRecord:
-    parts = (data,) if kind == "data" else ()
-    return RawRecord(source=source, kind=kind, sequence=0, received_ns=time.time_ns(), parts=parts)
-
-
-def _config(series: Series, side: int | None) -> Config:
+def configured(series: Series, side: int | None) -> Config:
+    """Return the beamline of a series, of which a square is read and every frame has a row of its own."""
     region = RegionConfig(size_px=side, center_px="middle")
     detector = series.config.detector.model_copy(update={"region": region})
     pairing = series.config.pairing.model_copy(update={"by": "row"})

@@ -52,6 +52,8 @@ class Contest:
     start: ProbeConfig
     compared_m: tuple[float, float]
     correct_positions: bool = False
+    shared_frames: int = 1
+    likelihood_steps: int = 0
 
     def measured(self, method: str, batch: int) -> Callable[[Effort], Iterator[Row]]:
         """Return a measurement against a method of pty-chi with so many frames at a time."""
@@ -116,14 +118,16 @@ def paper_contest(photons: float, *, position_error_m: float = 0.0) -> Contest:
 def fast_contest(photons: float = 1.4e3) -> Contest:
     """Return the 110 kHz scan: upsampled by two, positions interpolated and corrected."""
     scan = functools.cache(lambda: fast_scan.fast_scan(photons=photons))
-    name = f"110 kHz scan, {photons:.1e} photons a frame, {fast_scan.MODES} modes, positions corrected"
-    return Contest(name, scan, fast_scan.MODES, fast_scan.START_PROBE, (4.5e-6, 4.5e-6), True)
+    name = f"110 kHz scan, {photons:.1e} photons a frame, {fast_scan.MODES} modes, positions corrected, likelihood"
+    return Contest(name, scan, fast_scan.MODES, fast_scan.START_PROBE, (4.5e-6, 4.5e-6), True, 100, 10)
 
 
 @functools.cache
 def _ours(contest: Contest) -> Outcome:
     scan = contest.scan()
-    settings: dict[str, Any] = {"positions": "gradient"} if contest.correct_positions else {}
+    settings: dict[str, Any] = {"likelihood_steps": contest.likelihood_steps}
+    if contest.correct_positions:
+        settings |= {"positions": "gradient", "position_shared_frames": contest.shared_frames}
     began = time.perf_counter()
     result = reconstruct(
         scan.counts,

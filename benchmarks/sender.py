@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import zmq
 
-from streamptycho.messages import RawRecord
+from streamptycho.messages import RawBlock
 from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 
 HIGH_WATER_MARK = 4096
 TIMEOUT_MS = 20_000
+COPIED_BELOW_BYTES = 16_384
+MESSAGES_AT_ONCE = 2000
+PACE_S = 0.001
 
 
 class Sender:
@@ -24,10 +29,10 @@ class Sender:
         self._process = process
         self.socket = socket
 
-    def send_all(self) -> None:
-        """Have the whole series sent once, as fast as it is received."""
+    def send_all(self, rate_hz: float = 0.0) -> None:
+        """Have the whole series sent once, at a rate, or as fast as it is received."""
         assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
+        self._process.stdin.write(b"%r\n" % rate_hz)
         self._process.stdin.flush()
 
     def wait(self, timeout_s: float = TIMEOUT_MS / 1000) -> bool:
@@ -52,8 +57,8 @@ def sending(messages: list[tuple[bytes, ...]], folder: Path) -> Iterator[Sender]
     """Give a process that holds these messages ready to be sent."""
     log = folder / "series.log"
     with StreamLogWriter(log) as writer:
-        for number, parts in enumerate(messages):
-            writer.append(RawRecord(source="detector", kind="data", sequence=number, received_ns=number, parts=parts))
+        for first in range(0, len(messages), MESSAGES_AT_ONCE):
+            writer.append_block(_block(messages[first : first + MESSAGES_AT_ONCE]))
     with zmq.Context() as context, context.socket(zmq.PULL) as socket:
         socket.linger = 0
         socket.rcvhwm = HIGH_WATER_MARK
@@ -67,23 +72,49 @@ def sending(messages: list[tuple[bytes, ...]], folder: Path) -> Iterator[Sender]
                 process.kill()
 
 
+def _block(messages: Sequence[tuple[bytes, ...]]) -> RawBlock:
+    count, sizes = len(messages), [len(part) for parts in messages for part in parts]
+    ends = np.cumsum([0, *sizes])
+    return RawBlock(
+        source=np.zeros(count, np.uint8),
+        kind=np.zeros(count, np.uint8),
+        sequence=np.arange(count),
+        received_ns=np.zeros(count, np.int64),
+        first_part=np.cumsum([0, *map(len, messages)]),
+        spans=np.stack([ends[:-1], ends[1:]], axis=1),
+        data=np.frombuffer(b"".join(part for parts in messages for part in parts), np.uint8),
+    )
+
+
 def main() -> None:
     log, endpoint = sys.argv[1:]
-    messages = [record.parts for record in StreamLogReader(Path(log))]
+    blocks = StreamLogReader(Path(log)).blocks()
+    messages = [record.parts for block in blocks if isinstance(block, RawBlock) for record in block.records()]
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.linger = 0
         socket.sndhwm = HIGH_WATER_MARK
         socket.sndtimeo = TIMEOUT_MS
         socket.connect(endpoint)
         try:
-            while sys.stdin.buffer.read(1):
-                for parts in messages:
-                    if len(parts) == 1:
-                        socket.send(parts[0])
-                    else:
-                        socket.send_multipart(parts)
+            while line := sys.stdin.buffer.readline():
+                _send(socket, messages, float(line))
         except zmq.Again:
             sys.exit("nobody receives any more")
+
+
+def _send(socket: zmq.Socket[bytes], messages: list[tuple[bytes, ...]], rate_hz: float) -> None:
+    """Send all messages, every one when it is due; those that are late at once."""
+    began, sent = time.perf_counter(), 0
+    while sent < len(messages):
+        due = int((time.perf_counter() - began) * rate_hz) + 1 if rate_hz else len(messages)
+        for parts in messages[sent:due]:
+            if len(parts) == 1:
+                socket.send(parts[0], copy=len(parts[0]) < COPIED_BELOW_BYTES)
+            else:
+                socket.send_multipart(parts)
+        sent = max(sent, min(due, len(messages)))
+        if sent < len(messages):
+            time.sleep(PACE_S)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from skimage.transform import iradon
 
 from benchmarks.clock import Task, by_turns, compared
 from benchmarks.row import Effort, Row, WrongResult, number
+from benchmarks.spheres import error_inside, spheres
 from streamptycho.messages import Array
 from streamptycho.tomography import IncrementalBackProjection, filtered_back_projection
 
 ANGLES = 181
-SPHERES = 60
 IRADON_SLICES = 2
 MUCH_WORSE = 1.15
 
@@ -24,14 +24,15 @@ def volume(side: int) -> Callable[[Effort], Iterator[Row]]:
     """Return the measurement of a cube of this edge: one projection more, and all at once."""
 
     def measure(effort: Effort) -> Iterator[Row]:
-        projections, truth, angles_deg = _spheres(side)
+        sample = spheres(side, ANGLES)
+        projections, angles_deg = sample.projections, sample.angles_deg
         held = _held(projections, angles_deg)
         held.volume()
         with_slices = _held(projections, angles_deg)
         with_slices.orthoslices()
         middle = side // 2
         threads = numba.get_num_threads()
-        _check(held.volume()[middle], _iradon(projections, angles_deg, middle), truth, side)
+        _check(held.volume()[middle], _iradon(projections, angles_deg, middle), sample.truth)
 
         def peer() -> float:
             for z in range(IRADON_SLICES):
@@ -108,34 +109,8 @@ def _iradon(projections: Array, angles_deg: Array, z: int) -> Array:
     return np.asarray(iradon(projections[:, z].T, theta=-angles_deg, filter_name="hamming", circle=True))
 
 
-def _check(ours: Array, theirs: Array, truth: Array, side: int) -> None:
+def _check(ours: Array, theirs: Array, truth: Array) -> None:
     """Compare both middle slices with the truth inside the circle."""
-    axis = np.arange(side) - side // 2
-    inside = np.hypot(axis[:, None], axis[None, :]) < side // 2 - 2
-    errors = [float(np.linalg.norm((s - truth)[inside]) / np.linalg.norm(truth[inside])) for s in (ours, theirs)]
+    errors = [error_inside(image, truth) for image in (ours, theirs)]
     if errors[0] > MUCH_WORSE * errors[1]:
         raise WrongResult(f"the middle slice is {errors[0]:.3f} off the truth, that of iradon {errors[1]:.3f}")
-
-
-def _spheres(side: int) -> tuple[Array, Array, Array]:
-    """Return noisy projections (181, Z, X) float32 of spheres, the true middle slice (Y, X), and the angles."""
-    rng = np.random.default_rng(4)
-    radius = rng.uniform(0.03, 0.12, SPHERES) * side
-    azimuth, reach = rng.uniform(0, 2 * np.pi, SPHERES), np.sqrt(rng.uniform(0, 1, SPHERES)) * 0.35 * side
-    x, y, z = reach * np.cos(azimuth), reach * np.sin(azimuth), rng.uniform(-0.4, 0.4, SPHERES) * side
-    density = rng.uniform(0.2, 1.0, SPHERES)
-    axis = np.arange(side, dtype=np.float64) - side // 2
-    angles_deg = np.arange(ANGLES) * 180.0 / ANGLES
-    projections = np.zeros((ANGLES, side, side), np.float32)
-    truth = np.zeros((side, side))
-    for k in range(SPHERES):
-        truth += density[k] * ((axis[:, None] - y[k]) ** 2 + (axis[None, :] - x[k]) ** 2 + z[k] ** 2 < radius[k] ** 2)
-        rows = np.flatnonzero(np.abs(axis - z[k]) < radius[k])
-        for angle, theta in enumerate(np.radians(angles_deg)):
-            s = x[k] * np.cos(theta) + y[k] * np.sin(theta)
-            columns = np.flatnonzero(np.abs(axis - s) < radius[k])
-            square = radius[k] ** 2 - (axis[rows, None] - z[k]) ** 2 - (axis[None, columns] - s) ** 2
-            block = np.ix_([angle], rows, columns)
-            projections[block] += (2 * density[k] * np.sqrt(np.maximum(square, 0)))[np.newaxis].astype(np.float32)
-    noise = rng.normal(0, 0.01 * projections.max(), projections.shape)
-    return projections + noise.astype(np.float32), truth, angles_deg

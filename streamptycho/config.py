@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamptycho.config_base import Count as Count
 from streamptycho.config_base import Finite as Finite
@@ -16,6 +17,11 @@ from streamptycho.config_base import Positive as Positive
 from streamptycho.config_base import Section as Section
 from streamptycho.config_reconstruction import ProbeConfig as ProbeConfig
 from streamptycho.config_reconstruction import ReconstructionConfig as ReconstructionConfig
+from streamptycho.config_simulation import BeamConfig as BeamConfig
+from streamptycho.config_simulation import FaultsConfig as FaultsConfig
+from streamptycho.config_simulation import SampleConfig as SampleConfig
+from streamptycho.config_simulation import SimulationConfig as SimulationConfig
+from streamptycho.config_simulation import TrajectoryConfig as TrajectoryConfig
 
 Orientation = Literal[
     "identity", "flip_x", "flip_y", "flip_xy", "swap_xy", "swap_xy_flip_x", "swap_xy_flip_y", "swap_xy_flip_xy"
@@ -28,6 +34,7 @@ class ConfigError(ValueError):
 
 
 AnySection = TypeVar("AnySection", bound=Section)
+_ENDPOINT = re.compile(r"tcp://[^\s/]+:(\d{1,5}|\*)|(ipc|inproc)://\S+")
 
 
 class RegionConfig(Section):
@@ -61,6 +68,13 @@ class DetectorConfig(Section):
     region: RegionConfig = RegionConfig()
     max_frame_pixels: Count = 64_000_000
 
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str) -> str:
+        if not _ENDPOINT.fullmatch(endpoint):
+            raise ValueError("an endpoint looks like tcp://HOST:PORT (or ipc://PATH)")
+        return endpoint
+
 
 class AxisConfig(Section):
     """One captured column and its unit: value = column x scale + offset. A negative scale reverses the axis."""
@@ -69,10 +83,18 @@ class AxisConfig(Section):
     scale: Finite = 1.0
     offset: Finite = 0.0
 
+    @field_validator("scale")
+    @classmethod
+    def _keeps_the_values_apart(cls, scale: float) -> float:
+        if scale == 0:
+            raise ValueError("with a scale of 0 all values would be the same")
+        return scale
+
 
 class PositionsConfig(Section):
     """The position source. `x` and `y` scale to metres, `angle` to degrees, `time` to seconds.
 
+    The unit of a PandABox's column is what its operator made it: `scale` of `x` and `y` must be given.
     `protocol` "pandabox" reads the data port of the box (TCP), "panda_json" its values as JSON over ZeroMQ, from the
     PUB at `host` and `port`. `rows_per_frame` rows in a row belong to one exposure and are averaged to one.
     `orientation` turns stage axes into those of the frames (one of the eight flips and swaps, swap first).
@@ -89,6 +111,13 @@ class PositionsConfig(Section):
     rows_per_frame: Annotated[int, Field(ge=1, le=10_000)] = 1
     orientation: Orientation = "identity"
 
+    @model_validator(mode="after")
+    def _units_are_known(self) -> PositionsConfig:
+        for name, axis in (("x", self.x), ("y", self.y)):
+            if self.protocol == "pandabox" and "scale" not in axis.model_fields_set:
+                raise ValueError(f"{name} needs scale: metres per unit of {axis.column}, 1.0e-6 for micrometres")
+        return self
+
 
 class PairingConfig(Section):
     """How frames get their positions.
@@ -98,7 +127,8 @@ class PairingConfig(Section):
     `clock_offset_s` is position clock minus detector clock, "measured" aligns the first row of an acquisition with
     the first exposure of its series. `match` says how a series finds its acquisition: by absolute time, by order of
     arming, or by time where both sides have it ("auto"). `one_acquisition` True when the position source is armed
-    once for many series.
+    once for many series. Of frames without position `max_waiting_frames` wait at most, of rows of acquisitions to which
+    no series belongs `max_waiting_rows`; the oldest beyond that are let go and counted.
     """
 
     by: Literal["row", "time"] = "row"
@@ -110,6 +140,7 @@ class PairingConfig(Section):
     max_gap_s: Positive | None = None
     positions_timeout_s: Positive = 20.0
     max_waiting_frames: Count = 200_000
+    max_waiting_rows: Count = 4_000_000
     batch_frames: Count = 64
 
 
@@ -139,16 +170,22 @@ class TomographyConfig(Section):
     """The aggregator. `align` "mass": centre of mass across, mass profile along the rotation axis.
 
     "joint" then refines these shifts on the reprojections of the volume, while projections arrive. `width_px` and
-    `height_px` fix the volume; None takes them from the first projection. `final_volume` "gridrec" makes the volume at
-    the end with tomopy, which must be installed; "fbp" with the built-in filtered back-projection; "sirt" with
-    `sirt_rounds` of SIRT without negative values, for few projections. Mass density is for matter of `a_over_z` grams
-    per mole of electrons. `air_columns_px` says how many columns at the left and right of each projection are air, None
-    finds them. The operator is told when the volume has reached `wanted_resolution_m`.
+    `height_px` fix the volume; None takes them from the first projection. `final_volume` "gridrec" makes the volume
+    at the end with tomopy, which must be installed; "fbp" with the built-in filtered back-projection; "sirt" with
+    `sirt_rounds` of SIRT without negative values, for few projections; "tv" with `tv_rounds` towards the volume of
+    least total variation, for few and noisy ones, smoothed as much as `tv_strength` times their noise asks for. While
+    it grows it is always made by filtered back-projection. Mass density is for matter of `a_over_z` grams per mole of
+    electrons. `air_columns_px` says how many columns at the left and right of each projection are air, None finds
+    them. The operator is told when the volume has reached `wanted_resolution_m`. `device` is where projections are
+    filtered and back-projected; the alignment and the other ways to the final volume stay on the CPU.
     """
 
+    device: Literal["cpu", "gpu"] = "cpu"
     filter: Literal["hamming", "ram-lak", "shepp-logan", "hann"] = "hamming"
-    final_volume: Literal["fbp", "gridrec", "sirt"] = "fbp"
+    final_volume: Literal["fbp", "gridrec", "sirt", "tv"] = "fbp"
     sirt_rounds: Annotated[int, Field(ge=1, le=10_000)] = 100
+    tv_rounds: Annotated[int, Field(ge=1, le=10_000)] = 150
+    tv_strength: Positive = 0.5
     quantity: Literal["delta", "beta", "electron_density_per_A3", "mass_density_g_per_cm3"] = "electron_density_per_A3"
     a_over_z: Positive = 2.0
     align: Literal["joint", "mass", "none"] = "joint"
@@ -163,13 +200,16 @@ class RecordConfig(Section):
     """The stream log. A run ends with a message when an instrument does not answer within `connect_timeout_s`.
 
     None waits for ever. `sync_s` is the longest time that data stay in memory before they are forced to the disk. The
-    operator is told `disk_warning_s` before the disk is full at the rate of the moment.
+    operator is told `disk_warning_s` before the disk is full at the rate of the moment. `when_full` says what happens
+    when it is, or when the log cannot be written for another reason: "go_on" reconstructs what comes and does not
+    record it (the scan is not lost, only its replay), "stop" ends the run. What was recorded stays readable.
     """
 
     file: str = "stream.log"
     sync_s: Positive = 1.0
     connect_timeout_s: Positive | None = 15.0
     disk_warning_s: Positive = 600.0
+    when_full: Literal["go_on", "stop"] = "go_on"
 
 
 class ServiceAddress(Section):
@@ -198,99 +238,12 @@ class PipelineConfig(Section):
 
 
 class MonitorConfig(Section):
-    """The page for the operator."""
+    """The page for the operator. `results` is where it says that results lie when the run is over; None: its folder."""
 
     host: str = "127.0.0.1"
     port: Port = 8750
     pictures_per_s: Positive = 4.0
-
-
-class SampleConfig(Section):
-    """The simulated sample: a 3-D phantom in a box of `size_m` (edge), maximal refractive index decrement `delta`.
-
-    What encoders do not see: `wander_m` (root mean square) moves it between projections, `drift_m` during the run.
-    """
-
-    phantom: Literal["bone", "bone_fragment", "spheres"] = "bone"
-    size_m: Positive = 4e-6
-    delta: Positive = 2e-5
-    beta: Annotated[float, Field(ge=0)] = 1e-6
-    wander_m: Annotated[float, Field(ge=0)] = 0.0
-    drift_m: Finite = 0.0
-    seed: int = 0
-
-
-class BeamConfig(Section):
-    """The simulated beam, of `modes` incoherent parts of which the first holds the share `coherence` of the power.
-
-    `optic` "zone_plate": an annular pupil (central stop), `defocus_m` out of focus; "pinhole": a disc, `defocus_m`
-    downstream of it. `diameter_m` is the beam's at the sample.
-    """
-
-    optic: Literal["zone_plate", "pinhole"] = "zone_plate"
-    photons_per_frame: Positive = 1e6
-    diameter_m: Positive = 1e-6
-    defocus_m: Finite = 2e-4
-    modes: Annotated[int, Field(ge=1, le=8)] = 1
-    coherence: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-
-class TrajectoryConfig(Section):
-    """The simulated scan: `snake` (fly scan, lines along x), `circles` (concentric) or `spiral`."""
-
-    kind: Literal["snake", "circles", "spiral"] = "snake"
-    width_m: Positive = 5e-6
-    height_m: Positive = 4e-6
-    step_x_m: Positive = 0.3e-6
-    step_y_m: Positive = 0.3e-6
-    jitter_m: Annotated[float, Field(ge=0)] = 2e-8
-    turn_s: Annotated[float, Field(ge=0)] = 0.01
-
-
-class FaultsConfig(Section):
-    """What goes wrong on purpose: fractions of frames or rows, seconds, frame numbers."""
-
-    drop_frames: Annotated[float, Field(ge=0, le=1)] = 0.0
-    duplicate_frames: Annotated[float, Field(ge=0, le=1)] = 0.0
-    reorder_frames: Annotated[float, Field(ge=0, le=1)] = 0.0
-    corrupt_frames: Annotated[float, Field(ge=0, le=1)] = 0.0
-    late_positions_s: Annotated[float, Field(ge=0)] = 0.0
-    stop_positions_after_rows: Annotated[int, Field(ge=0)] | None = None
-    disconnect_positions_after_rows: Annotated[int, Field(ge=0)] | None = None
-    seed: int = 0
-
-
-class SimulationConfig(Section):
-    """The simulated instrument. It emits what the detector and positions sections say, at `rate_hz`.
-
-    `header_detail` "basic" sends start messages without pixel mask and flat field, as a detector does by default;
-    `labels` False is a control system that does not write scan, projection and angle into them.
-    `oversampling` samples the far field n x n times per detector pixel, which integrates them: needed when the beam is
-    wider than half of wavelength x distance / pitch.
-    """
-
-    energy_ev: Positive = 6200.0
-    distance_m: Positive = 2.0
-    detector_pixel_m: Positive = 75e-6
-    detector_shape: tuple[Count, Count] = (96, 96)
-    dtype: Literal["uint8", "uint16", "uint32"] = "uint16"
-    oversampling: Annotated[int, Field(ge=1, le=4)] = 1
-    dead_pixels: Annotated[float, Field(ge=0, le=0.1)] = 0.0
-    compression: Literal["bslz4", "lz4", "none"] = "bslz4"
-    header_detail: Literal["all", "basic"] = "all"
-    labels: bool = True
-    rate_hz: Positive = 500.0
-    exposure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
-    blur_samples: Annotated[int, Field(ge=1, le=64)] = 1
-    position_rate_hz: Positive | None = None
-    projections: Count = 31
-    angle_range_deg: Positive = 180.0
-    control_port: Port = 0
-    seed: int = 0
-    sample: SampleConfig = SampleConfig()
-    beam: BeamConfig = BeamConfig()
-    trajectory: TrajectoryConfig = TrajectoryConfig()
-    faults: FaultsConfig = FaultsConfig()
+    results: str | None = None
 
 
 class Config(Section):
@@ -307,6 +260,12 @@ class Config(Section):
     pipeline: PipelineConfig = PipelineConfig()
     monitor: MonitorConfig = MonitorConfig()
     simulation: SimulationConfig | None = None
+
+    @model_validator(mode="after")
+    def _times_are_there(self) -> Config:
+        if self.pairing.by == "time" and self.positions.protocol == "pandabox" and self.positions.time is None:
+            raise ValueError("pairing.by: time needs positions.time: the column with the time of each capture")
+        return self
 
 
 def parse(text: str, origin: str = "configuration") -> Config:
@@ -332,6 +291,8 @@ def parse_section(kind: type[AnySection], text: str, origin: str) -> AnySection:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin} is not YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{origin} is nested too deeply for a configuration") from None
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -395,6 +356,8 @@ def dump(config: Config) -> str:
 
 def _explain(kind: type[Section], item: Any) -> str:
     path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "value_error":
+        return f"  {path}: {item['msg'].removeprefix('Value error, ')}" if path else f"  {item['ctx']['error']}"
     if item["type"] != "extra_forbidden":
         return f"  {path}: {item['msg']}, got {item['input']!r}"
     allowed = sorted(_keys_at(kind, item["loc"][:-1]))

@@ -8,7 +8,7 @@ of the object array, y along its rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
@@ -69,12 +69,12 @@ class Message:
     """Base of all messages: makes the arrays it is given read-only."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
             if isinstance(value, np.ndarray) and value.flags.writeable:
                 view = value.view()
                 view.flags.writeable = False
-                object.__setattr__(self, item.name, view)
+                object.__setattr__(self, name, view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -363,6 +363,11 @@ class VolumeUpdate(Message):
     `slice_z` (Y, X), `slice_y` (Z, X), `slice_x` (Z, Y) float32 are the central orthoslices, z along the rotation
     axis. `quantity` is "delta", "beta", "electron_density_per_A3" or "mass_density_g_per_cm3". `figures` tell how good
     it is, with units in their names: noise of the air, resolutions, motion of the sample, dose.
+
+    `resolution_m` is the worst of what limits the volume, as a half period. `fsc` is the last measured Fourier shell
+    correlation of two halves of the projections across the rotation axis, empty before the first: lists of equal
+    length `frequency_per_m` (full periods per metre), `correlation`, and the thresholds `half_bit`, `one_seventh` and
+    `one_quarter` (1/4 is for halves of full dose each).
     """
 
     scan_id: str
@@ -374,6 +379,7 @@ class VolumeUpdate(Message):
     projections_used: int
     resolution_m: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
+    fsc: dict[str, list[float]] = field(default_factory=dict)
     final: bool = False
 
 

@@ -58,8 +58,8 @@ def demo(
         raise ConfigError(f"{config_file}: a demo needs a simulation section")
     config = _with_projections(_with_device(with_free_instrument_ports(config), device))
     require_usable(config)
-    folder = run_folder(out, "demo")
-    raise typer.Exit(run_pipeline(config, folder, monitor=monitor, as_json=as_json, simulate=True))
+    with run_folder(out, "demo") as folder:
+        raise typer.Exit(run_pipeline(config, folder, monitor=monitor, as_json=as_json, simulate=True))
 
 
 @app.command()
@@ -76,7 +76,8 @@ def live(
 
     config = _with_device(load(config_file), device)
     require_usable(config)
-    raise typer.Exit(run_pipeline(config, run_folder(out, "live"), monitor=monitor, as_json=as_json))
+    with run_folder(out, "live") as folder:
+        raise typer.Exit(run_pipeline(config, folder, monitor=monitor, as_json=as_json))
 
 
 @app.command()
@@ -96,8 +97,8 @@ def replay(
     pace = _speed(speed)
     config = _with_device(config_of_log(log, config_file), device)
     require_usable(config)
-    folder = run_folder(out, "replay")
-    code = run_pipeline(config, folder, monitor=monitor, as_json=as_json, replay=log.resolve(), speed=pace)
+    with run_folder(out, "replay") as folder:
+        code = run_pipeline(config, folder, monitor=monitor, as_json=as_json, replay=log.resolve(), speed=pace)
     raise typer.Exit(code)
 
 
@@ -169,8 +170,8 @@ def reconstruct(
     from streamptycho.cli.runs import run_folder
 
     changes = {"sweeps": sweeps, "modes": modes, "positions": positions, "device": device}
-    folder = run_folder(out, "reconstruct")
-    raise typer.Exit(reconstruct_batch(source, folder, config_file, orientation, changes, as_json=as_json))
+    with run_folder(out, "reconstruct") as folder:
+        raise typer.Exit(reconstruct_batch(source, folder, config_file, orientation, changes, as_json=as_json))
 
 
 @app.command()
@@ -213,8 +214,13 @@ def service(
 
     if name not in SERVICES:
         raise ConfigError(f"no service is called {name!r}. Known: {', '.join(SERVICES)}")
-    options = ServiceOptions(folder=RunFolder(out), replay=replay_log, speed=_speed(speed), parent=parent)
-    sys.exit(run_service(name, load(config_file), options))
+    folder = RunFolder(out)
+    if name == "record" and parent is None and replay_log is None:
+        folder.refuse_a_second_run()
+    options = ServiceOptions(folder=folder, replay=replay_log, speed=_speed(speed), parent=parent)
+    config = load(config_file)
+    monitor = config.monitor.model_copy(update={"results": config.monitor.results or str(out.resolve())})
+    sys.exit(run_service(name, config.model_copy(update={"monitor": monitor}), options))
 
 
 def _shipped(name: str) -> str:
@@ -239,7 +245,8 @@ def _with_device(config: Config, device: str | None) -> Config:
     if device not in ("cpu", "gpu"):
         raise ConfigError(f"--device must be cpu or gpu, got {device!r}")
     reconstruction = config.reconstruction.model_copy(update={"device": device})
-    return config.model_copy(update={"reconstruction": reconstruction})
+    tomography = config.tomography.model_copy(update={"device": device})
+    return config.model_copy(update={"reconstruction": reconstruction, "tomography": tomography})
 
 
 def _with_projections(config: Config) -> Config:

@@ -7,34 +7,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamptycho.cli.check import require_usable
-from streamptycho.cli.runs import close_run, config_of_log
+from streamptycho.cli.orientation import named, orientation_of_dataset, orientation_of_log
+from streamptycho.cli.runs import RUN_FAILED, close_run, config_of_log
 from streamptycho.cli.table import closing_table
-from streamptycho.config import (
-    ORIENTATIONS,
-    Config,
-    ConfigError,
-    Orientation,
-    parse,
-    parse_section,
-    read_text,
-)
-from streamptycho.messages import Array
-from streamptycho.ptychography.orientation import find_orientation
+from streamptycho.config import Config, ConfigError, parse, parse_section, read_text
 from streamptycho.recording.import_log import write_log
-from streamptycho.recording.importers import Dataset, ImportLayout, load_dataset
+from streamptycho.recording.importers import ImportLayout, load_dataset
 from streamptycho.recording.stream_log import StreamLogReader, is_stream_log
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.in_process import InProcessPipeline, records_of
 from streamptycho.stages.pipeline import RunResult
 from streamptycho.stages.pixel_mask import keep_mask
 from streamptycho.stages.record import RecordStage
-
-JUDGED_FRAMES = 400
 
 
 def import_to_log(
@@ -50,8 +38,13 @@ def import_to_log(
     console = Console(stderr=True)
     layout = parse_section(ImportLayout, read_text(layout_file), str(layout_file)) if layout_file else ImportLayout()
     layout = layout.model_copy(update={key: value for key, value in geometry.items() if value is not None})
+    if source.is_file() and is_stream_log(source):
+        raise ConfigError(
+            f"{source} is a stream log already: streamptycho replay {source}, or to find the orientation "
+            f"streamptycho reconstruct {source} --orientation auto"
+        )
     dataset = load_dataset(source, layout)
-    chosen = _orientation(dataset, orientation, console)
+    chosen = orientation_of_dataset(dataset, orientation, console)
     with _progress(console) as progress:
         task = progress.add_task("writing", total=len(dataset.counts))
         write_log(
@@ -85,17 +78,20 @@ def reconstruct_batch(
 ) -> int:
     """Reconstruct a log, or a data file by way of a log in the folder, with all sweeps; return the exit code."""
     console = Console(stderr=as_json)
-    folder.create()
     log = source
     if not is_stream_log(source):
         dataset = load_dataset(source)
+        chosen = orientation_of_dataset(dataset, orientation or "identity", console)
         log = folder.log
-        chosen = _orientation(dataset, orientation or "identity", console)
         write_log(dataset, log, orientation=chosen, scan_id=source.name.split(".")[0])
-    elif orientation == "auto":
-        raise ConfigError("--orientation auto needs a data file: for a log name one of the eight, or import it again")
-    config = _changed(config_of_log(log, config_file), changes, None if log is folder.log else orientation)
+    config = _changed(config_of_log(log, config_file), changes)
     require_usable(config)
+    if log is source and orientation is not None:
+        chosen = (
+            named(orientation) if orientation != "auto" else orientation_of_log(StreamLogReader(log), config, console)
+        )
+        config = config.model_copy(update={"positions": config.positions.model_copy(update={"orientation": chosen})})
+    folder.create()
     config = keep_mask(config, folder.pixel_mask)
     result = RunResult()
     began = time.monotonic()
@@ -114,43 +110,14 @@ def reconstruct_batch(
     else:
         console.print(closing_table(summary))
         console.print(f"summary  {folder.summary}", highlight=False, soft_wrap=True)
-    return 0
+    return RUN_FAILED if result.failures else 0
 
 
-def _orientation(dataset: Dataset, asked: str, console: Console) -> Orientation:
-    """Return the asked orientation, or the one with which the data agree best."""
-    if asked != "auto":
-        if asked not in ORIENTATIONS:
-            raise ConfigError(f"--orientation must be auto or one of {', '.join(ORIENTATIONS)}, got {asked!r}")
-        return asked
-    counts, xy_m = _judged(dataset)
-    with console.status("trying the eight orientations"):
-        result = find_orientation(counts, xy_m, dataset.geometry, probe=dataset.probe)
-    for name, error in sorted(result.errors.items(), key=lambda item: item[1]):
-        console.print(
-            f"  {name:<16} error {error:.4f}{'  <- chosen' if name == result.best else ''}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    return result.best
-
-
-def _judged(dataset: Dataset) -> tuple[Array, Array]:
-    """Return the frames nearest to the middle of the scan, as many as are worth trying."""
-    distance = np.linalg.norm(dataset.xy_m - np.median(dataset.xy_m, axis=0), axis=1)
-    chosen = np.sort(np.argsort(distance)[:JUDGED_FRAMES])
-    side = dataset.geometry.shape[0]
-    top, left = ((n - side) // 2 for n in dataset.counts.shape[1:])
-    return dataset.counts[chosen, top : top + side, left : left + side], dataset.xy_m[chosen]
-
-
-def _changed(config: Config, changes: dict[str, Any], orientation: str | None) -> Config:
+def _changed(config: Config, changes: dict[str, Any]) -> Config:
     """Return the configuration with what the command line replaces, validated again."""
     tree = config.model_dump(mode="json")
     tree["reconstruction"].update({key: value for key, value in changes.items() if value is not None})
     tree["reconstruction"]["min_sweeps"] = min(tree["reconstruction"]["min_sweeps"], tree["reconstruction"]["sweeps"])
-    if orientation is not None:
-        tree["positions"]["orientation"] = orientation
     return parse(json.dumps(tree), "the command line")
 
 

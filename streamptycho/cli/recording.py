@@ -14,7 +14,7 @@ from streamptycho.recording.stream_log import StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.supervisor import StopSignal
 from streamptycho.stages.pixel_mask import keep_mask
-from streamptycho.stages.record import Recorder
+from streamptycho.stages.recorder import Recorder
 
 FAILED = 3
 LOOK_S = 0.2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from rich.console import Console
 from streamptycho.cli.table import closing_table
 from streamptycho.cli.view import JsonView, TerminalView
 from streamptycho.config import Config, ConfigError, beside, load, parse
-from streamptycho.recording.nexus import ResultError, read_volume
+from streamptycho.recording.nexus import ResultError, read_slices, read_volume
 from streamptycho.recording.pictures import show_result
 from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.runtime.sockets import free_ports, is_free
-from streamptycho.stages.folder import RunFolder, write_json
+from streamptycho.stages.folder import RunFolder, RunFolderError, write_json
 from streamptycho.stages.pipeline import PipelineRun, RunResult
 from streamptycho.stages.pixel_mask import keep_mask
 from streamptycho.stages.summary import summarise
@@ -27,12 +28,9 @@ from streamptycho.stages.truth import correlation_with_truth
 RUN_FAILED = 3
 
 
-class RunFolderError(OSError):
-    """A folder that cannot take a run: it holds one already, or cannot be made or written."""
-
-
-def run_folder(out: Path | None, what: str) -> RunFolder:
-    """Make the folder of a new run: the given one, or a dated one here.
+@contextlib.contextmanager
+def run_folder(out: Path | None, what: str) -> Iterator[RunFolder]:
+    """Make the folder of a new run, the given one or a dated one here; it goes again when nothing comes into it.
 
     Raises
     ------
@@ -41,8 +39,7 @@ def run_folder(out: Path | None, what: str) -> RunFolder:
     """
     path = out or Path(f"streamptycho-{what}-{datetime.now():%Y%m%d-%H%M%S}")
     folder = RunFolder(path.resolve())
-    if folder.summary.exists() or folder.log.exists() or folder.accounting.exists():
-        raise RunFolderError(f"{path} already holds a run: choose another folder with --out")
+    folder.refuse_a_second_run()
     try:
         folder.create()
     except OSError as error:
@@ -50,7 +47,10 @@ def run_folder(out: Path | None, what: str) -> RunFolder:
         raise RunFolderError(f"cannot make the folder {path} ({reason}): choose another with --out") from None
     if not os.access(folder.path, os.W_OK | os.X_OK):
         raise RunFolderError(f"{path} cannot be written: choose another folder with --out")
-    return folder
+    try:
+        yield folder
+    finally:
+        folder.remove_if_empty()
 
 
 def config_of_log(log: Path, config_file: Path | None) -> Config:
@@ -102,8 +102,15 @@ def run_pipeline(
 
 def close_run(config: Config, folder: RunFolder, result: RunResult, *, simulate: bool) -> dict[str, Any]:
     """Write the summary and the pictures of a run and return the summary."""
-    volume = _volume_summary(config, folder, simulate=simulate)
+    try:
+        volume = _volume_summary(config, folder, simulate=simulate)
+    except ResultError as error:
+        volume = None
+        result.failures.append(str(error))
     summary = summarise(folder, result, volume)
+    measured = summary["projections"]
+    if not any(item["reconstructed"] for item in measured) and not (result.failures or result.stopped_by_operator):
+        result.failures.append(nothing_reconstructed(summary))
     try:
         write_json(folder.summary, summary)
         if summary["projections"]:
@@ -112,6 +119,13 @@ def close_run(config: Config, folder: RunFolder, result: RunResult, *, simulate:
     except OSError as error:
         result.failures.append(f"the summary or the pictures cannot be written: {error.strerror or error}")
     return summary
+
+
+def nothing_reconstructed(summary: dict[str, Any]) -> str:
+    """Return why a run has no projection."""
+    if not summary["projections"]:
+        return "nothing was reconstructed: the stream has no projection"
+    return f"nothing was reconstructed: none of {len(summary['projections'])} measured projections could be used"
 
 
 def with_free_instrument_ports(config: Config) -> Config:
@@ -138,9 +152,9 @@ def with_free_monitor_port(config: Config) -> Config:
 def _volume_summary(config: Config, folder: RunFolder, *, simulate: bool) -> dict[str, Any] | None:
     if not folder.volume.exists():
         return None
-    volume = read_volume(folder.volume)
+    volume = read_slices(folder.volume)
     summary: dict[str, Any] = {
-        "shape": list(volume.data.shape),
+        "shape": [volume.slice_x.shape[0], *volume.slice_z.shape],
         "voxel_m": volume.voxel_m,
         "quantity": volume.quantity,
         "projections_used": volume.projections_used,
@@ -152,5 +166,5 @@ def _volume_summary(config: Config, folder: RunFolder, *, simulate: bool) -> dic
         from streamptycho.simulation import truth
 
         delta, _ = truth(config)
-        summary["correlation_with_truth"] = correlation_with_truth(volume.data, delta)
+        summary["correlation_with_truth"] = correlation_with_truth(read_volume(folder.volume).data, delta)
     return summary

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+WAYS = ("across", "along")
 
 
 def closing_table(summary: dict[str, Any]) -> Table:
@@ -29,9 +33,9 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_row("noticed", anomalies)
     if damage := _counts(summary["log"]):
         table.add_row("damage in the log", damage.replace("_", " "))
-    done = [item for item in projections if item["error"] is not None]
+    done = [item for item in projections if item["reconstructed"]]
     table.add_row("projections", f"{len(done)} reconstructed of {len(projections)} measured")
-    ratios = [item["error"] / item["noise_floor"] for item in done if item["noise_floor"]]
+    ratios = [item["error"] / item["noise_floor"] for item in done if item["noise_floor"] and item["error"] is not None]
     if ratios:
         table.add_row("error over photon noise", f"{median(ratios):.3g} (median), {max(ratios):.3g} (worst)")
     for key, label, unit, scale in (
@@ -47,13 +51,29 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_row("volume", f"{' x '.join(map(str, volume['shape']))} voxels of {volume['voxel_m'] * 1e9:.1f} nm")
         if volume.get("resolution_m") is not None:
             table.add_row("resolution of the volume", f"{volume['resolution_m'] * 1e9:.0f} nm")
+        for name, told in _told(volume.get("figures", {})):
+            table.add_row(name, told)
         if volume.get("correlation_with_truth") is not None:
             table.add_row("correlation with the truth", f"{volume['correlation_with_truth']:.4f}")
+    elif summary["no_volume_because"]:
+        table.add_row("volume", Text(f"none: {summary['no_volume_because']}"))
     for name, value in summary["rates"].items():
         table.add_row(name.replace("_per_s", " per second").replace("_", " "), f"{value:.1f}")
+    for warning in summary["warnings"]:
+        table.add_row("[yellow]warning[/yellow]", Text(warning, style="yellow"))
     for failure in summary["failures"]:
-        table.add_row("[red]failure[/red]", f"[red]{failure}[/red]")
+        table.add_row("[red]failure[/red]", Text(failure, style="red"))
     return table
+
+
+def _told(figures: dict[str, float]) -> Iterator[tuple[str, str]]:
+    density, drift = "matter_mass_density_g_per_cm3", "sample_drift_{}_rotation_axis_m"
+    if density in figures:
+        electrons = figures["matter_electron_density_per_A3"]
+        yield "dense matter, mean", f"{electrons:.3g} electrons/A^3, {figures[density]:.3g} g/cm^3"
+    moved = [f"{1e9 * abs(figures[drift.format(way)]):.0f} nm {way}" for way in WAYS if drift.format(way) in figures]
+    if moved:
+        yield "sample drift, first to last projection", f"{' and '.join(moved)} the rotation axis"
 
 
 def _counts(by_reason: dict[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from streamptycho.config import Config
 from streamptycho.messages import Anomaly, Message, ProjectionEnd, ServiceStatus
+from streamptycho.stages.advice import advice, most_frequent
 from streamptycho.stages.folder import RunFolder
+
+MOST_ALIKE = 10
 
 
 class TerminalView:
@@ -38,6 +42,8 @@ class TerminalView:
         )
         self._tasks: dict[str, Any] = {}
         self._said_waiting = ""
+        self._was_recording = False
+        self._warned: Counter[str] = Counter()
         self._planned: int | None = None
         self._all_measured = False
 
@@ -58,7 +64,7 @@ class TerminalView:
         elif isinstance(message, ProjectionEnd):
             self._see_projection(message)
         elif isinstance(message, Anomaly) and message.detail:
-            self.say(message.detail)
+            self._warn(message.reason, message.detail)
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
@@ -79,12 +85,20 @@ class TerminalView:
             self._set("reconstructed", counters.get("projections", 0), status.text)
         elif status.service == "tomography":
             self._set("tomogram", counters.get("projections_used", 0), status.text)
-        elif status.service == "record" and status.text.startswith("no ") and not self._all_measured:
-            self._see_absence(status.text)
+        elif status.service == "record" and not self._all_measured:
+            if status.text.startswith("recording"):
+                self._was_recording, self._said_waiting = True, ""
+            elif status.text.startswith(("no ", "nothing ")):
+                self._see_absence(status.text)
 
     def _see_absence(self, text: str) -> None:
-        if text != self._said_waiting:
-            self._said_waiting = text
+        if text == self._said_waiting:
+            return
+        self._said_waiting = text
+        if self._was_recording:
+            instrument = "The detector" if "detector" in text else "The position source"
+            self.say(f"{instrument} has disconnected. Recording goes on as soon as it is back; Ctrl-C ends the run.")
+        else:
             self.say(f"Waiting: {text}")
 
     def _see_projection(self, end: ProjectionEnd) -> None:
@@ -94,6 +108,16 @@ class TerminalView:
         elif not self._console.is_terminal:
             angle = "?" if end.angle_deg is None else f"{end.angle_deg:.1f}"
             self._console.print(f"projection {end.projection} at {angle} deg: {end.frames_paired} frames")
+
+        sentence, reason = advice(end.projection, end.frames_sent, end.dropped), most_frequent(end.dropped)
+        if sentence is not None:
+            self._warn(f"most of a projection: {reason}", sentence)
+
+    def _warn(self, kind: str, sentence: str) -> None:
+        """Say the same for a few projections only: the closing table has the rest."""
+        self._warned[kind] += 1
+        if self._warned[kind] <= MOST_ALIKE:
+            self.say(sentence)
 
     def _set(self, name: str, completed: int, text: str) -> None:
         self._progress.update(self._tasks[name], completed=completed, text=text)
@@ -122,6 +146,8 @@ class JsonView:
                     "dropped": message.dropped,
                 }
             )
+        elif isinstance(message, Anomaly) and message.detail:
+            self.say(message.detail)
 
     def say(self, text: str) -> None:
         """Pass on a message for the operator."""

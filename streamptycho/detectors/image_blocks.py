@@ -11,9 +11,10 @@ from streamptycho.detectors.compression import Encoding
 from streamptycho.detectors.frame_kernel import BSLZ4, LZ4, RAW, cut_frames
 from streamptycho.detectors.image_layout import ImageLayout, Scanned
 from streamptycho.detectors.region import Cutter
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import Array
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 8 << 20
 
 _ENCODINGS: dict[Encoding, int] = {"raw": RAW, "lz4": LZ4, "bslz4": BSLZ4}
 
@@ -31,6 +32,7 @@ class FrameCutter:
 
     def __init__(self) -> None:
         self._room = np.empty((0, 0), np.uint8)
+        self._memory = ReusedMemory()
 
     @staticmethod
     def frames_at_once(layout: ImageLayout, cutter: Cutter) -> int:
@@ -42,7 +44,7 @@ class FrameCutter:
         """Return the square of each frame up to the first that cannot be decoded."""
         square, dtype = cutter.square, layout.dtype
         n, out = square.side_px // square.binning, cutter.dtype_of(layout.dtype)
-        counts = np.empty((len(scanned.index), n, n), out)
+        counts = self._memory.empty((len(scanned.index), n, n), out)
         saturated = np.zeros(len(scanned.index), np.int64)
         done = cut_frames(
             data,

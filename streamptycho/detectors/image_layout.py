@@ -28,10 +28,16 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageLayout:
-    """The constant bytes of the image messages of a series, and the kind of array that they carry."""
+    """The constant bytes of the image messages of a series, and the kind of array that they carry.
+
+    See `scan_images` for `learned` and `places`, `pattern`, `cuts` and `keys`.
+    """
 
     learned: Array
     places: Array
+    pattern: Array
+    cuts: Array
+    keys: Array
     channel: int
     encoding: Encoding
     dtype: np.dtype[Any]
@@ -42,7 +48,19 @@ class ImageLayout:
         count = len(spans)
         index, times_s = np.empty(count, np.int64), np.empty((count, 3))
         payload = np.empty((count, 2), np.int64)
-        read = scan_images(data, spans, self.learned, self.places, self.channel, index, times_s, payload)
+        read = scan_images(
+            data,
+            spans,
+            self.learned,
+            self.places,
+            self.channel,
+            self.pattern,
+            self.cuts,
+            self.keys,
+            index,
+            times_s,
+            payload,
+        )
         return Scanned(index[:read], times_s[:read], payload[:read])
 
 
@@ -62,15 +80,31 @@ def learn(part: bytes | memoryview, entries: dict[Any, Any], channel: str) -> Im
     if head is None:
         return None
     constant = [bytes(data[slice(*spans[key])]) if spans[key, 0] >= 0 else b"" for key in range(IMAGE_ID)]
+    item_end = int(values[number][1])
+    pattern, cuts, wanted = _pattern(data, spans, (int(values[number][0]) + len(head), item_end))
     items = [*constant, b"".join(bytes(data[slice(*key)]) for key in keys), head]
     return ImageLayout(
         learned=np.frombuffer(b"".join(items), np.uint8),
         places=np.cumsum([0, *map(len, items)]),
+        pattern=pattern,
+        cuts=cuts,
+        keys=wanted,
         channel=number,
         encoding=table.encoding,
         dtype=table.dtype,
         shape=table.shape,
     )
+
+
+def _pattern(data: Array, spans: Array, payload: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Return a message without its numbers and its payload, where these stood, and which of `KEYS` each was."""
+    found = {key: (int(spans[key, 0]), int(spans[key, 1])) for key in range(IMAGE_ID, DATA) if spans[key, 0] >= 0}
+    found[DATA] = payload
+    keys = sorted(found, key=lambda key: found[key])
+    begins = [0, *(found[key][1] for key in keys)]
+    pieces = [data[b:e].tobytes() for b, e in zip(begins, [*(found[key][0] for key in keys), len(data)], strict=True)]
+    pattern = np.frombuffer(b"".join(pieces), np.uint8)
+    return pattern, np.cumsum([0, *map(len, pieces)]), np.array(keys, np.int64)
 
 
 def _channels(data: Array, span: Array, names: Sequence[Any]) -> tuple[list[tuple[int, int]], list[Any]] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from streamptycho.messages import Array
+from streamptycho.native import load_u8, load_u64
 
 # Places of entries in the table of spans. Those before IMAGE_ID have to stay as they were learned.
 TYPE, SERIES, UNIQUE, DATE, IMAGE_ID, REAL_TIME, START_TIME, STOP_TIME, DATA = range(9)
@@ -157,18 +158,75 @@ def _same(data: Any, begin: Any, end: Any, learned: Any, first: Any, last: Any) 
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _seconds(data: Any, begin: Any, end: Any) -> Any:
-    """Return (a fraction of two integers that doubles hold exactly, whether it is one); NaN where there is none."""
-    if begin < 0:
-        return np.nan, True
-    if data[begin] != 0x82:
-        return np.nan, False
+def _fraction(data: Any, begin: Any, end: Any) -> Any:
+    """Return (a fraction of two integers that doubles hold exactly, whether it is one, where it ends)."""
+    if begin >= end or data[begin] != 0x82:
+        return np.nan, False, begin
     first, above, at = _head(data, begin + 1, end)
     second, below, at = _head(data, at, end)
     good = first == _UNSIGNED and second == _UNSIGNED and above < _EXACT_IN_DOUBLE
     if not good or below == np.uint64(0) or below >= _EXACT_IN_DOUBLE:
-        return np.nan, False
-    return np.float64(above) / np.float64(below), True
+        return np.nan, False, at
+    return np.float64(above) / np.float64(below), True, at
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _seconds(data: Any, begin: Any, end: Any) -> Any:
+    """Return (a fraction, whether it is one or absent); NaN where there is none."""
+    if begin < 0:
+        return np.nan, True
+    value, good, _ = _fraction(data, begin, end)
+    return value, good
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _equal(one: Any, other: Any, count: Any) -> bool:
+    """Whether `count` bytes at two addresses are the same."""
+    differ = np.uint64(0)
+    at = np.int64(0)
+    while at + 8 <= count:
+        differ |= load_u64(one + at) ^ load_u64(other + at)
+        at += 8
+    while at < count:
+        differ |= np.uint64(load_u8(one + at) ^ load_u8(other + at))
+        at += 1
+    return bool(differ == np.uint64(0))
+
+
+@njit(cache=True, nogil=True)
+def _by_pattern(
+    data: Any, begin: Any, end: Any, pattern: Any, cuts: Any, keys: Any, index: Any, times_s: Any, payload: Any
+) -> bool:
+    """Read one message that differs from the pattern in its numbers and its payload only; False if it does not.
+
+    `index` (1,), `times_s` (3,) and `payload` (2,) are filled in.
+    """
+    address, learned = data.ctypes.data, pattern.ctypes.data
+    at = begin
+    times_s[:] = np.nan
+    for item in range(len(keys)):
+        size = cuts[item + 1] - cuts[item]
+        if end - at < size or not _equal(address + at, learned + cuts[item], size):
+            return False
+        at += size
+        key = keys[item]
+        if key == IMAGE_ID:
+            major, number, at = _head(data, at, end)
+            if major != _UNSIGNED or number >= _MAX_INDEX:
+                return False
+            index[0] = np.int64(number)
+        elif key == DATA:
+            major, length, at = _head(data, at, end)
+            if major != _BYTES or length > np.uint64(end - at):
+                return False
+            payload[0], payload[1] = at, at + np.int64(length)
+            at = payload[1]
+        else:
+            times_s[key - REAL_TIME], good, at = _fraction(data, at, end)
+            if not good:
+                return False
+    size = cuts[len(keys) + 1] - cuts[len(keys)]
+    return bool(end - at == size) and _equal(address + at, learned + cuts[len(keys)], size)
 
 
 @njit(cache=True, nogil=True)
@@ -207,15 +265,31 @@ def find_payload(data: Any, begin: Any, end: Any, learned: Any, places: Any, wan
 
 @njit(cache=True, nogil=True)
 def scan_images(
-    data: Any, spans: Any, learned: Any, places: Any, wanted: Any, index: Any, times_s: Any, payload: Any
+    data: Any,
+    spans: Any,
+    learned: Any,
+    places: Any,
+    wanted: Any,
+    pattern: Any,
+    cuts: Any,
+    keys: Any,
+    index: Any,
+    times_s: Any,
+    payload: Any,
 ) -> int:
     """Read messages `data[begin:end]` for the rows of `spans` (N, 2), and return how many of the first could be read.
 
-    `learned` holds the bytes that must come again, item k of them from `places[k]` to `places[k + 1]`. Filled are
+    `learned` holds the bytes that must come again, item k of them from `places[k]` to `places[k + 1]`. `pattern` are
+    those of a whole message without the values of `keys`, cut where these stand: most messages need no closer look.
+    Filled are
     `index` (N,), `times_s` (N, 3) (real, start, stop; NaN where absent) and `payload` (N, 2), where it begins and ends.
     """
     entries = np.empty((_ENTRIES, 2), np.int64)
     for message in range(len(spans)):
+        begin, end = spans[message, 0], spans[message, 1]
+        one = index[message : message + 1]
+        if _by_pattern(data, begin, end, pattern, cuts, keys, one, times_s[message], payload[message]):
+            continue
         if not find_entries(data, spans[message, 0], spans[message, 1], entries):
             return message
         for key in range(IMAGE_ID):

@@ -52,9 +52,14 @@ def create_app(store: Store, *, pictures_per_s: float = 4.0, title: str = "strea
         How often at most a viewer gets something new.
     title
         Heading of the page, usually the name of the beamline.
+
+    Returns
+    -------
+    app
+        Its `state.all_know()` tells whether every viewer has the newest state of the store.
     """
     monitor = _Monitor(store, pictures_per_s, title)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", monitor.page),
             Route("/health", monitor.health),
@@ -68,6 +73,8 @@ def create_app(store: Store, *, pictures_per_s: float = 4.0, title: str = "strea
         middleware=[Middleware(_SafeHeaders)],
         exception_handlers={HTTPException: _as_json},
     )
+    app.state.all_know = monitor.all_know
+    return app
 
 
 class _Monitor:
@@ -75,14 +82,18 @@ class _Monitor:
         self._store = store
         self._period_s = 1.0 / pictures_per_s
         self._title = title
-        self._viewers = 0
+        self._viewers: set[_Viewer] = set()
+
+    def all_know(self) -> bool:
+        newest = self._store.version
+        return all(viewer.knows == newest for viewer in list(self._viewers))
 
     async def page(self, request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
     async def health(self, request: Request) -> Response:
         age_s = self._store.snapshot()["age_s"]
-        return JSONResponse({"status": "ok", "viewers": self._viewers, "last_message_age_s": age_s})
+        return JSONResponse({"status": "ok", "viewers": len(self._viewers), "last_message_age_s": age_s})
 
     async def state(self, request: Request) -> Response:
         return JSONResponse({**self._store.snapshot(), "title": self._title})
@@ -108,13 +119,13 @@ class _Monitor:
         if not _same_origin(socket):
             await socket.close(_POLICY_VIOLATION, "pages of other servers cannot look at this one")
             return
-        if self._viewers >= MAX_VIEWERS:
+        if len(self._viewers) >= MAX_VIEWERS:
             await socket.close(_TRY_AGAIN_LATER, f"{MAX_VIEWERS} pages are open already")
             return
-        self._viewers += 1
+        viewer = _Viewer(self._store, self._title, socket)
+        self._viewers.add(viewer)
         try:
             await socket.accept()
-            viewer = _Viewer(self._store, self._title, socket)
             listening = asyncio.create_task(viewer.listen())
             sending = asyncio.create_task(viewer.send(self._period_s))
             done, running = await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,17 +136,18 @@ class _Monitor:
                 with contextlib.suppress(WebSocketDisconnect, RuntimeError):
                     task.result()
         finally:
-            self._viewers -= 1
+            self._viewers.discard(viewer)
 
 
 class _Viewer:
-    """One open page: what it has, and whether it is ready for more."""
+    """One open page: what it has, whether it is ready for more, and the version of the store that it `knows`."""
 
     def __init__(self, store: Store, title: str, socket: WebSocket) -> None:
         self._store = store
         self._title = title
         self._socket = socket
         self._ready = asyncio.Event()
+        self.knows = -1
         self._pictures: dict[str, int] = {}
         self._sections: dict[str, int] = {}
 
@@ -157,6 +169,7 @@ class _Viewer:
                 await self._send_news()
                 sent_version, sent_at = version, started
                 await self._ready.wait()
+                self.knows = version
             await asyncio.sleep(max(0.005, period_s - (loop.time() - started)))
 
     async def _send_news(self) -> None:

@@ -32,7 +32,8 @@ class Picture:
 
     `pixels` is (H, W) uint8, where 0 is not measured and 1 to 255 run from `lo` to `hi` in `unit`, or (H, W, 3) uint8
     ready colours. `scale` "log10" means that `lo` and `hi` are log10(1 + value). `pixel_m` is the edge of one pixel
-    of the picture, after `pooling` blocks of k x k. `tiles` are pictures beside each other in one.
+    of the picture, after `pooling` blocks of k x k. `note` is written below, `detail` told when asked for. `tiles`
+    are pictures beside each other in one.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Picture:
     pixel_m: float | None = None
     pooling: int = 1
     note: str = ""
+    detail: str = ""
     tiles: list[dict[str, Any]] = field(default_factory=list)
     version: int = 0
 
@@ -67,6 +69,7 @@ class Picture:
             "pixel_m": self.pixel_m,
             "pooling": self.pooling,
             "note": self.note,
+            "detail": self.detail,
             "tiles": self.tiles,
             "version": self.version,
         }

@@ -15,6 +15,7 @@ from streamptycho.monitor.store import Store
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
+FAREWELL_S = 2.0
 _MAX_REQUEST_BYTES = 4096
 _ANY_ADDRESS = {"0.0.0.0", "::", ""}
 
@@ -38,6 +39,7 @@ class MonitorServer:
 
     def __init__(self, store: Store, config: MonitorConfig, title: str = "streamptycho") -> None:
         self._config = config
+        self._store = store
         self._app = create_app(store, pictures_per_s=config.pictures_per_s, title=title)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -84,11 +86,15 @@ class MonitorServer:
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
     def stop(self) -> None:
-        """Close all pages and stop, within a few seconds. Harmless when it is not running."""
+        """Tell all pages that the run is over, then stop, within a few seconds. Harmless when it is not running."""
         server, thread = self._server, self._thread
         self._server = self._thread = None
         if server is None or thread is None:
             return
+        self._store.close(self._config.results)
+        deadline = time.monotonic() + FAREWELL_S
+        while thread.is_alive() and time.monotonic() < deadline and not self._app.state.all_know():
+            time.sleep(0.01)
         server.should_exit = True
         thread.join(STOP_TIMEOUT_S)
         if thread.is_alive():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamptycho.messages import (
+    Anomaly,
     FramePreview,
     Message,
     ObjectUpdate,
@@ -23,10 +24,11 @@ from streamptycho.messages import (
     VolumeUpdate,
 )
 from streamptycho.monitor import views
+from streamptycho.monitor.curves import tomogram_quality
 from streamptycho.monitor.pictures import Drawable, NothingToShowError, with_version
 from streamptycho.monitor.shapes import misfit
 from streamptycho.monitor.tables import ErrorCurves, ProjectionRow, ProjectionTable, ServiceTable
-from streamptycho.monitor.wording import STALE_AFTER_S, headline, number, numbers, text
+from streamptycho.monitor.wording import STALE_AFTER_S, counted, headline, number, numbers, text
 
 PICTURE_NAMES = ("frame", "phase", "amplitude", "probe", "path", "slice_z", "slice_y", "slice_x")
 MAX_COMPLAINTS = 8
@@ -53,7 +55,7 @@ class Store:
         self._lock = threading.Lock()
         self._drawing = threading.Lock()
         self._version = 0
-        self._sections = {"projections": 0, "errors": 0, "rates": 0}
+        self._sections = {"projections": 0, "errors": 0, "rates": 0, "quality": 0}
         self._pictures: dict[str, tuple[int, int, Callable[[], Drawable]]] = {}
         self._drawn: dict[str, tuple[int, Drawable | None]] = {}
         self._projections = ProjectionTable()
@@ -63,18 +65,24 @@ class Store:
         self._past_scans: deque[str] = deque(maxlen=MAX_PAST_SCANS)
         self._current: ProjectionRow | None = None
         self._measuring: ProjectionRow | None = None
+        self._path: PathPreview | None = None
         self._volume: dict[str, Any] | None = None
+        self._quality: dict[str, Any] | None = None
         self._finished: str | None = None
         self._last_ns: int | None = None
         self._complaints: dict[str, int] = {}
+        self._warnings: dict[str, str] = {}
+        self._results: str | None = None
 
     def handle(self, message: Message) -> None:
         """Take a message. One that does not fit its own description is counted and shown as a complaint."""
         now_ns = self._clock_ns()
         problem = misfit(message)
+        quality = tomogram_quality(message) if isinstance(message, VolumeUpdate) and problem is None else None
         with self._lock:
             self._version += 1
             self._last_ns = now_ns
+            self._results = None
             if problem is not None:
                 self._complain(f"{type(message).__name__}: {problem}")
                 return
@@ -84,11 +92,14 @@ class Store:
                 case PathPreview():
                     self._enter(message.scan_id)
                     self._measuring = self._projections.placed(message)
+                    self._path = message
                     self._show("path", now_ns, partial(views.path_view, message))
                 case ObjectUpdate():
                     self._take_object(message, now_ns)
                 case VolumeUpdate():
                     self._take_volume(message, now_ns)
+                    self._quality = quality
+                    self._sections["quality"] += 1
                 case ProjectionStart():
                     self._enter(message.scan_id)
                     self._measuring = self._projections.started(message)
@@ -97,13 +108,25 @@ class Store:
                     self._enter(message.scan_id)
                     self._projections.ended(message)
                     self._sections["projections"] += 1
+                    path = self._path
+                    if path is not None and (path.scan_id, path.projection) == (message.scan_id, message.projection):
+                        self._show("path", now_ns, partial(views.path_view, path, frames=message.frames_paired))
                 case ScanEnd():
                     self._enter(message.scan_id)
-                    self._finished = text(f"{message.projections} projections, {message.reason}")
+                    self._finished = text(f"{counted(message.projections, 'projection')}, {message.reason}")
+                case Anomaly():
+                    if message.detail:
+                        self._warnings[str(message.reason)] = text(message.detail)
                 case ServiceStatus():
                     if not self._services.heard(message, now_ns):
                         self._complain("ServiceStatus: more services than the page keeps")
                     self._sections["rates"] = self._services.history_version
+
+    def close(self, results: str | None = None) -> None:
+        """Take note that the run is over, and where its results lie, for people. Another message begins anew."""
+        with self._lock:
+            self._version += 1
+            self._results = text(results or "")
 
     @property
     def version(self) -> int:
@@ -143,11 +166,12 @@ class Store:
     def snapshot(self) -> dict[str, Any]:
         """Return all that is not a picture, ready for JSON: unknown is None, every number finite.
 
-        `sections` has the version of the parts that are long and change rarely: projections, errors, rates.
+        `sections` has the version of the parts that are long and change rarely: projections, errors, rates,
+        quality of the tomogram.
         """
         now_ns = self._clock_ns()
         with self._lock:
-            services = self._services.cards(now_ns)
+            services = self._services.cards(now_ns, over=self._results is not None)
             rows = self._projections.rows(self._scan_id)
             by_number = {row["number"]: row for row in rows}
             current = by_number.get(self._current.number) if self._current else None
@@ -163,8 +187,9 @@ class Store:
                 reconstructed=reconstructed,
                 tomogram_of=self._volume["projections_used"] if self._volume else None,
                 age_s=age_s,
+                results=self._results,
             )
-            over = mood == "finished"
+            over = mood == "finished" or self._results is not None
             return {
                 "type": "state",
                 "version": self._version,
@@ -175,6 +200,8 @@ class Store:
                 "age_s": age_s,
                 "stale_after_s": STALE_AFTER_S,
                 "over": over,
+                "results": self._results,
+                "all_measured": self._finished is not None,
                 "expected_projections": self._expected,
                 "reconstructed": reconstructed,
                 "current": current,
@@ -182,7 +209,10 @@ class Store:
                 "services": services,
                 "losses": self._services.losses(),
                 "volume": self._volume,
-                "complaints": [{"text": what, "count": count} for what, count in self._complaints.items()],
+                "complaints": [
+                    *({"text": what, "count": 1} for what in self._warnings.values()),
+                    *({"text": what, "count": count} for what, count in self._complaints.items()),
+                ],
                 "pictures": {
                     name: {"version": version, "age_s": round(max(0.0, (now_ns - shown_ns) / 1e9), 1)}
                     for name, (version, shown_ns, _) in self._pictures.items()
@@ -191,6 +221,7 @@ class Store:
                 "projections": rows,
                 "errors": self._curves.snapshot(),
                 "rates": self._services.rates(),
+                "quality": self._quality,
             }
 
     def _take_object(self, message: ObjectUpdate, now_ns: int) -> None:
@@ -227,9 +258,10 @@ class Store:
         if self._scan_id is not None:
             self._past_scans.append(self._scan_id)
         self._scan_id = scan_id
-        self._current = self._measuring = self._volume = self._finished = None
+        self._current = self._measuring = self._volume = self._quality = self._finished = None
         self._curves = ErrorCurves()
-        for section in ("projections", "errors"):
+        self._warnings.clear()
+        for section in ("projections", "errors", "quality"):
             self._sections[section] += 1
 
     def _show(self, name: str, now_ns: int, draw: Callable[[], Drawable]) -> None:

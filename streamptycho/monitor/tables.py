@@ -21,6 +21,7 @@ from streamptycho.monitor.wording import (
     number,
     numbers,
     text,
+    with_symbols,
 )
 
 MAX_PROJECTIONS = 2000
@@ -31,11 +32,12 @@ MAX_CURVE_POINTS = 240
 MAX_OLD_CURVES = 6
 MAX_LATENCIES = 16
 _MAX_LATENCY_S = 3600.0
+_ORDER = {name: place for place, name in enumerate(("record", "ingest", "reconstruct", "tomography"))}
 
 
 @dataclass(slots=True, kw_only=True)
 class ProjectionRow:
-    """What is known of one projection; None is not known. `number` counts from 1."""
+    """What is known of one projection; None is not known. `number` counts from 0, as in the files."""
 
     scan_id: str
     number: int
@@ -133,7 +135,7 @@ class ServiceTable:
         card = {
             "service": name,
             "state": text(message.state, 20),
-            "text": text(message.text),
+            "text": with_symbols(text(message.text)),
             "queue": number(message.queue),
             "lag_s": number(message.lag_s),
             "rates": numbers(message.rates),
@@ -147,14 +149,14 @@ class ServiceTable:
             self._remember(f"{name}: {rate}", value, now_ns / 1e9)
         return True
 
-    def cards(self, now_ns: int) -> list[dict[str, Any]]:
-        """Return a card per service with its age; one that still had to speak and was silent is stale."""
+    def cards(self, now_ns: int, *, over: bool = False) -> list[dict[str, Any]]:
+        """Return a card per service with its age; one that was silent while it had to speak is stale."""
         result = []
         for heard_ns, card in self._cards.values():
             age_s = max(0.0, (now_ns - heard_ns) / 1e9)
-            stale = age_s > STALE_AFTER_S and card["state"] not in ("finished", "failed")
+            stale = not over and age_s > STALE_AFTER_S and card["state"] not in ("finished", "failed")
             result.append({**card, "age_s": round(age_s, 1), "stale": stale})
-        return result
+        return sorted(result, key=lambda card: _ORDER.get(card["service"], len(_ORDER)))
 
     def losses(self) -> list[dict[str, Any]]:
         """Return what was lost or out of order, by service and reason, the largest losses first."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from streamptycho.appearance import complex_to_rgb, lit_part, robust_range, without_slope
+from streamptycho.appearance import QUANTITIES, complex_to_rgb, lit_part, relative_to_air, robust_range, shown_phase
 from streamptycho.messages import Array, FramePreview, ObjectUpdate, PathPreview, Quality, VolumeUpdate
 from streamptycho.monitor.pictures import (
     MAX_PICTURE_PX,
@@ -16,17 +16,11 @@ from streamptycho.monitor.pictures import (
     to_levels,
 )
 from streamptycho.monitor.pooling import pool_factor, pool_max, pool_mean
-from streamptycho.monitor.wording import number, text
+from streamptycho.monitor.wording import counted, number, text
 
 MAX_PATH_POINTS = 20_000
 MAX_MODES_SHOWN = 8
-_WRAPPED_RAD = 1.7 * math.pi
-_SLICE_PLANES = {
-    "slice_z": "across the rotation axis",
-    "slice_y": "along the rotation axis",
-    "slice_x": "along the rotation axis",
-}
-_UNITS = {"electron_density_per_A3": "e/Å³", "mass_density_g_per_cm3": "g/cm³", "delta": "δ", "beta": "β"}
+_SLICE_PLANES = {"slice_z": "across the axis", "slice_y": "along the axis", "slice_x": "along the axis"}
 
 
 def frame_view(message: FramePreview) -> Picture:
@@ -43,7 +37,7 @@ def frame_view(message: FramePreview) -> Picture:
     peak = f"peak {int(counts[measured].max()):,}" if missing < measured.size else "no measured pixel"
     return Picture(
         name="frame",
-        label=f"No. {message.index + 1} of series {text(message.series, 80)}",
+        label=f"frame {message.index}",
         pixels=to_levels(logged, valid, 0.0, hi),
         lo=0.0,
         hi=hi,
@@ -52,22 +46,21 @@ def frame_view(message: FramePreview) -> Picture:
         colours="inferno",
         pooling=k,
         note=f"{peak} · {missing:,} px unmeasured" if missing else peak,
+        detail=f"of series {text(message.series, 80)}",
     )
 
 
 def phase_view(message: ObjectUpdate) -> Picture:
-    """Return the phase of the object where it was lit, without its constant and its typical slope.
+    """Return the phase of the object where it was lit, relative to air and without its slope, arbitrary as both are.
 
-    Both are arbitrary in ptychography. The values wrap at ±π when the object shifts the phase by about one turn.
+    The values wrap at ±π when the object shifts the phase by about one turn.
     """
     patch, lit, well_lit = _lit_part(message)
     k = pool_factor(patch.shape, MAX_PICTURE_PX)
-    pooled, valid = pool_mean(without_slope(patch, well_lit), lit, k)
+    pooled, valid = pool_mean(relative_to_air(patch, well_lit), lit, k)
     _, inside = pool_mean(np.zeros(patch.shape, np.float32), well_lit, k)
-    phase = np.angle(pooled)
-    limits = robust_range(phase[inside & valid]) or (-1.0, 1.0)
-    wrapped = limits[1] - limits[0] > _WRAPPED_RAD
-    lo, hi = (-math.pi, math.pi) if wrapped else limits
+    phase, wraps = shown_phase(pooled, inside & valid)
+    lo, hi = (-math.pi, math.pi) if wraps else robust_range(phase[inside & valid]) or (-1.0, 1.0)
     return Picture(
         name="phase",
         label=_projection_label(message),
@@ -75,27 +68,27 @@ def phase_view(message: ObjectUpdate) -> Picture:
         lo=lo,
         hi=hi,
         unit="rad",
-        colours="twilight" if wrapped else "viridis",
+        colours="twilight" if wraps else "viridis",
         pixel_m=_positive(message.pixel_m, k),
         pooling=k,
-        note="wraps at ±π; offset and slope removed" if wrapped else "offset and slope removed",
+        note="wraps at ±π, air = 0, slope removed" if wraps else "air = 0, slope removed",
     )
 
 
 def amplitude_view(message: ObjectUpdate) -> Picture:
-    """Return the amplitude of the object where it was lit."""
+    """Return the amplitude of the object where it was lit, relative to air."""
     patch, lit, well_lit = _lit_part(message)
     k = pool_factor(patch.shape, MAX_PICTURE_PX)
-    amplitude, valid = pool_mean(np.abs(patch), lit, k)
+    amplitude, valid = pool_mean(np.abs(relative_to_air(patch, well_lit)), lit, k)
     _, inside = pool_mean(np.zeros(patch.shape, np.float32), well_lit, k)
     lo, hi = robust_range(amplitude[inside & valid]) or (0.0, 1.0)
     return Picture(
         name="amplitude",
-        label=_projection_label(message),
+        label=f"No. {message.projection}",
         pixels=to_levels(amplitude, valid, lo, hi),
         lo=lo,
         hi=hi,
-        unit="transmission",
+        unit="air = 1",
         colours="gray",
         pixel_m=_positive(message.pixel_m, k),
         pooling=k,
@@ -123,7 +116,7 @@ def probe_view(message: ObjectUpdate) -> Picture:
     hidden = len(modes) - len(shown)
     return Picture(
         name="probe",
-        label=f"{len(modes)} mode{'s' if len(modes) > 1 else ''}, projection {message.projection}",
+        label=f"No. {message.projection}, {counted(len(modes), 'mode')}",
         pixels=sheet,
         lo=-math.pi,
         hi=math.pi,
@@ -131,7 +124,7 @@ def probe_view(message: ObjectUpdate) -> Picture:
         colours="hue",
         pixel_m=_positive(message.pixel_m, k),
         pooling=k,
-        note=f"{hidden} weaker modes not shown" if hidden else "",
+        note=f"{hidden} weaker modes not shown" if hidden else "brightness: |P|",
         tiles=tiles,
     )
 
@@ -145,11 +138,11 @@ def slice_view(message: VolumeUpdate, name: str) -> Picture:
     pooled, valid = pool_mean(image, np.isfinite(image), k)
     return Picture(
         name=name,
-        label=f"{message.projections_used} projections",
+        label=counted(message.projections_used, "projection"),
         pixels=to_levels(pooled, valid, lo, hi),
         lo=lo,
         hi=hi,
-        unit=_UNITS.get(message.quantity, text(message.quantity, 40)),
+        unit=QUANTITIES.get(message.quantity, ("", text(message.quantity, 40)))[1],
         colours="gray",
         pixel_m=_positive(message.voxel_m, k),
         pooling=k,
@@ -157,8 +150,11 @@ def slice_view(message: VolumeUpdate, name: str) -> Picture:
     )
 
 
-def path_view(message: PathPreview) -> PathPlot:
-    """Return the positions of the projection that is being measured, thinned to what a screen can show."""
+def path_view(message: PathPreview, *, frames: int | None = None) -> PathPlot:
+    """Return the positions of the projection that is being measured, thinned to what a screen can show.
+
+    `frames` is how many it had in the end: the preview may have come before the last of them.
+    """
     finite = np.isfinite(message.xy_m).all(axis=1)
     xy, quality = message.xy_m[finite].astype(np.float64), message.quality[finite]
     counts = {flag.name.lower(): int(np.count_nonzero(message.quality == flag)) for flag in Quality}
@@ -167,7 +163,7 @@ def path_view(message: PathPreview) -> PathPlot:
     unplaced = int(np.count_nonzero(~finite))
     return PathPlot(
         name="path",
-        label=f"Projection {message.projection}",
+        label=f"No. {message.projection}{_begun(len(xy), frames)}",
         xy_m=(xy - centre)[::every].astype(np.float32),
         quality=quality[::every].astype(np.uint8),
         centre_xy_m=(float(centre[0]), float(centre[1])),
@@ -175,6 +171,10 @@ def path_view(message: PathPreview) -> PathPlot:
         every=every,
         note=f"{unplaced} without a position" if unplaced else "",
     )
+
+
+def _begun(drawn: int, frames: int | None) -> str:
+    return f", first {drawn} of {frames}" if frames is not None and drawn < frames else ""
 
 
 def _measured(counts: Array) -> Array:

@@ -29,6 +29,7 @@ _EXPLANATIONS: dict[str, str] = {
     Reason.SATURATED: "Pixels over the detector's range; these pixels are left out.",
     Reason.DISCONNECTED: "A connection to the instrument was lost.",
 }
+_SYMBOLS = {"1/angstrom^3": "e/Å³", "g/cm^3": "g/cm³", "1/2 bit": "½ bit"}
 _HARMLESS = {str(reason) for reason in Reason if not reason.loses_frames}
 
 
@@ -57,6 +58,18 @@ def number(value: object) -> float | int | None:
     return plain if math.isfinite(plain) else None
 
 
+def counted(count: int, what: str) -> str:
+    """Return how many there are, in words."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def with_symbols(line: str) -> str:
+    """Return a line of a service with the units as the page writes them, which a terminal may not be able to."""
+    for plain, symbol in _SYMBOLS.items():
+        line = line.replace(plain, symbol)
+    return line
+
+
 def numbers(values: object, limit: int = 64) -> dict[str, float | int | None]:
     """Return a mapping from the wire with names cut to 80 characters, and at most `limit` entries."""
     if not isinstance(values, Mapping):
@@ -74,8 +87,9 @@ def headline(
     reconstructed: int,
     tomogram_of: float | None,
     age_s: float | None,
+    results: str | None = None,
 ) -> tuple[str, str, str]:
-    """Return the mood ("waiting", "running", "finished", "stale" or "failed"), what happens now, and a second line.
+    """Return the mood ("waiting", "running", "finished", "over", "stale" or "failed"), what happens, a second line.
 
     Parameters
     ----------
@@ -95,10 +109,22 @@ def headline(
         How many projections are in the tomogram, None without one.
     age_s
         Time since the last message of any kind, None before the first.
+    results
+        Where the results lie once nothing more will come, empty where nobody knows, None before.
     """
+    done = f"{reconstructed}{f' of {expected_projections}' if expected_projections else ''} reconstructed"
+    if tomogram_of:
+        done += f" · Tomogram of {counted(int(tomogram_of), 'projection')}"
+    place = f"results in {results}" if results else ""
     failed = [s for s in services if s["state"] == "failed"]
     if failed:
-        return "failed", f"{failed[0]['service']} failed: {failed[0]['text'] or 'no reason given'}", _describe(current)
+        second = _describe(current) if results is None else _joined("The run is over", place, done)
+        return "failed", f"{failed[0]['service']} failed: {failed[0]['text'] or 'no reason given'}", second
+    if results is not None:
+        stopped = any(s["state"] != "finished" for s in services)
+        name = results.rstrip("/").rpartition("/")[2]
+        line = f"The run {'was stopped' if stopped else 'is over'}" + (f": results in {name}" if name else "")
+        return "over", line, _joined(results, finished or "", done)
     if age_s is None:
         return "waiting", "Waiting for the pipeline", "Nothing has arrived yet."
     to_do = [s["service"] for s in services if s["state"] == "running" and not s["stale"]]
@@ -113,13 +139,12 @@ def headline(
     if row is None:
         waiting = [f"{s['service']}: {s['text']}" for s in services if s["text"]]
         return "waiting", "Waiting for the first frames", "; ".join(waiting)
-    of = f" of {expected_projections}" if expected_projections else ""
-    details = [f"{reconstructed}{of} reconstructed"]
-    if current and measuring and measuring["number"] != current["number"]:
-        details.append(f"Now measuring: {_describe(measuring)}")
-    if tomogram_of:
-        details.append(f"Tomogram of {tomogram_of:.0f} projection{'s' if tomogram_of > 1 else ''}")
-    return "running", _describe(row), " · ".join(details)
+    ahead = current and measuring and measuring["number"] != current["number"]
+    return "running", _describe(row), _joined(done, f"Now measuring: {_describe(measuring)}" if ahead else "")
+
+
+def _joined(*facts: str) -> str:
+    return " · ".join(filter(None, facts))
 
 
 def _describe(row: Mapping[str, Any] | None) -> str:

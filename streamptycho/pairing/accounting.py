@@ -12,6 +12,7 @@ import numpy as np
 
 from streamptycho.config import ProjectionsConfig
 from streamptycho.geometry import Geometry
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import DiffractionBatch, ProjectionEnd, ProjectionStart, Reason, ScanEnd
 from streamptycho.pairing.frames import Resolved
 
@@ -59,6 +60,7 @@ class ProjectionWriter:
         self.scan_ended = False
         self.paired = 0
         self.dropped: Counter[Reason] = Counter()
+        self._memory = ReusedMemory()
         self._open: _Projection | None = None
         self._batch: list[Resolved] = []
         self._in_batch = 0
@@ -141,7 +143,7 @@ class ProjectionWriter:
                 scan_id=self.scan_id,
                 projection=self._open.number,
                 index=frames.frame - self._open.first_frame,
-                counts=frames.counts.gather(),
+                counts=frames.counts.gather(self._memory),
                 xy_m=np.asarray(frames.xy_m, np.float64),
                 quality=np.asarray(frames.quality, np.uint8),
                 received_ns=np.asarray(frames.arrived_ns, np.int64),

@@ -27,6 +27,7 @@ from streamptycho.pairing.placing import Placer
 from streamptycho.pairing.rows import Acquisition
 
 GRACE_S = 2.0
+ROW_LOOKS = 16
 
 
 class Pairing:
@@ -44,6 +45,11 @@ class Pairing:
         How frames get their positions.
     projections
         Where projections begin and end.
+
+    Attributes
+    ----------
+    trouble
+        What the operator should know of rows that were let go, empty when none were.
     """
 
     def __init__(self, scan_id: str, pairing: PairingConfig, projections: ProjectionsConfig) -> None:
@@ -62,6 +68,8 @@ class Pairing:
         self._detector_ns = self._positions_ns = 0
         self._counts: Counter[str] = Counter()
         self._anomalies: Counter[Reason] = Counter()
+        self._rows_until_look = self._rows_between_looks
+        self.trouble = ""
 
     @property
     def waiting_frames(self) -> int:
@@ -249,6 +257,20 @@ class Pairing:
         self._note(self._head, Reason.DUPLICATE, refused)
         self._note(self._head, Reason.OUT_OF_RANGE, self._placer.order(acquisition))
         self._placer.add_rows(acquisition, rows)
+        self._limit_rows(len(block.row))
+
+    @property
+    def _rows_between_looks(self) -> int:
+        return max(1, self.config.max_waiting_rows // ROW_LOOKS)
+
+    def _limit_rows(self, count: int) -> None:
+        """Let rows go that too many wait for a series with; looked at now and then."""
+        self._rows_until_look -= count
+        if self._rows_until_look <= 0:
+            self._rows_until_look = self._rows_between_looks
+            gone, text = self._placer.forget_unused(self.config.max_waiting_rows)
+            self._note(self._head, Reason.OVERFLOW, gone)
+            self.trouble = text or self.trouble
 
     def _take_anomaly(self, message: Anomaly) -> None:
         series = self._series.get(message.series) if message.series is not None else self._head

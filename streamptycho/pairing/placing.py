@@ -113,6 +113,31 @@ class Placer:
         at_once = at_once or series.all_arrived or series.ended_ns is not None
         series.resolve(positions.take(at_once=at_once))
 
+    def forget_unused(self, most_rows: int) -> tuple[int, str]:
+        """Let rows of acquisitions go that no series uses, the oldest first, until `most_rows` are held at most.
+
+        Returns
+        -------
+        tuple
+            How many rows that were, and what the operator should know of them.
+        """
+        unused = [acquisition for acquisition in self.matcher.acquisitions if not self._users.get(acquisition)]
+        held, gone, names = sum(acquisition.held_rows for acquisition in unused), 0, []
+        for acquisition in unused:
+            if held <= most_rows:
+                break
+            if rows := acquisition.waiting_rows:
+                held, gone = held - acquisition.held_rows, gone + rows
+                names.append(acquisition.start.acquisition)
+                acquisition.forget()
+        if not gone:
+            return 0, ""
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return gone, (
+            f"{gone} position rows of acquisition {names[0]}{others} were let go: no detector series belongs to them. "
+            "Check that the detector is armed and its stream enabled, and pairing.match"
+        )
+
     def release(self, series: Series) -> None:
         """Forget a series that was ended, and the rows that only it needed."""
         positions = self._positions.pop(series, None)

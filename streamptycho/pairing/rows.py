@@ -44,6 +44,16 @@ class Acquisition:
         """Unix time of row time zero."""
         return self.start.epoch_s
 
+    @property
+    def held_rows(self) -> int:
+        """How many rows there is memory for."""
+        return max(len(self._table), len(self._ordered))
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows are there."""
+        return int(np.count_nonzero(self._present))
+
     def add(self, block: PositionBlock) -> tuple[Array, int]:
         """Add rows; return the numbers of the new ones, and how many were duplicates or cannot be."""
         rows = np.asarray(block.row, dtype=np.int64)

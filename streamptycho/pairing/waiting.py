@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import Array
 
 _UNSEEN, _DONE, _FIRST_PLACE = range(3)
@@ -33,14 +34,13 @@ class Counts:
             return Counts(tuple(self.blocks[k] for k in used.tolist()), block, self.at[which])
         return Counts(self.blocks, block, self.at[which])
 
-    def gather(self) -> Array:
-        """Return the frames in one array (N, H, W): a view where they lie one behind the other."""
+    def gather(self, memory: ReusedMemory) -> Array:
+        """Return the frames in one array (N, H, W): a view where they lie one behind the other, else in `memory`."""
         if len(self.blocks) == 1:
             begin = int(self.at[0])
             if np.array_equal(self.at, np.arange(begin, begin + len(self))):
                 return self.blocks[0][begin : begin + len(self)]
-            return self.blocks[0][self.at]
-        out = np.empty((len(self), *self.blocks[0].shape[1:]), self.blocks[0].dtype)
+        out = memory.empty((len(self), *self.blocks[0].shape[1:]), self.blocks[0].dtype)
         for k, source in enumerate(self.blocks):
             wanted = np.flatnonzero(self.block == k)
             if not len(wanted):
@@ -49,7 +49,9 @@ class Counts:
             if last - first == len(wanted) and np.array_equal(at, np.arange(at[0], at[0] + len(at))):
                 out[first:last] = source[at[0] : at[0] + len(at)]
             else:
-                out[wanted] = source[at]
+                # One by one: indexing with arrays would copy twice.
+                for to, where in zip(wanted.tolist(), at.tolist(), strict=True):
+                    out[to] = source[where]
         return out
 
     @classmethod

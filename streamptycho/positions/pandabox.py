@@ -62,6 +62,7 @@ class PandaBoxDecoder:
         self._open: _Acquisition | None = None
         self._suspended: _Acquisition | None = None
         self._pending: list[PositionMessage] = []
+        self._tables: list[Array] = []
         self._framing = PandaFraming()
         self._connection = _ready_connection(config.scaled)
 
@@ -107,6 +108,7 @@ class PandaBoxDecoder:
         yield from pending
         for piece in self._framing.feed(data):
             yield from self._take(piece, received_ns)
+        yield from self._rows_so_far()
 
     def _renew(self) -> None:
         self._framing = PandaFraming()
@@ -128,12 +130,15 @@ class PandaBoxDecoder:
             yield from self._corrupt(f"{piece.kind} cannot be read: {error}")
 
     def _translate(self, item: Data, received_ns: int) -> Iterator[PositionMessage]:
+        if not isinstance(item, FrameData):
+            yield from self._rows_so_far()
         if isinstance(item, StartData):
             yield from self._close("superseded by another header", complete=False)
             yield from self._start(item, received_ns)
         elif isinstance(item, FrameData) and self._open is not None:
             if not self._open.reader.raw:
-                yield from self._rows(self._open, item.data)
+                # Frames of some rows each are read together: what follows costs as much for one row as for many.
+                self._tables.append(item.data)
             else:
                 yield from self._release(self._open)
                 self._open.held = item.data
@@ -163,6 +168,12 @@ class PandaBoxDecoder:
         time = self.config.time
         if time is not None and time.column not in reader.columns:
             yield no_time(time.column)
+
+    def _rows_so_far(self) -> Iterator[PositionMessage]:
+        """Yield the rows of the frames that came and were not read yet."""
+        tables, self._tables = self._tables, []
+        if tables and self._open is not None:
+            yield from self._rows(self._open, tables[0] if len(tables) == 1 else np.concatenate(tables))
 
     def _rows(self, acquisition: _Acquisition, table: Array) -> Iterator[PositionMessage]:
         reader = acquisition.reader
@@ -210,6 +221,7 @@ class PandaBoxDecoder:
             yield _end_of(acquisition, "disconnected", complete=False)
 
     def _corrupt(self, detail: str) -> Iterator[PositionMessage]:
+        yield from self._rows_so_far()
         self._connection = _ready_connection(self.config.scaled)
         yield Anomaly(source="positions", reason=Reason.CORRUPT, unit="messages", detail=detail)
         yield from self._close("corrupt data", complete=False)

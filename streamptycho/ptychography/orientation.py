@@ -64,8 +64,8 @@ def find_orientation(
 
     Every orientation is reconstructed in a few sweeps, from the frames nearest to the middle of the scan. The least
     error wins, up to the twin. The twin is decided by the errors when a start probe, or its defocus, is given and they
-    differ clearly; otherwise by the sign of the phase: where matter absorbs more it also delays more, so the gradients of log modulus
-    and phase of the object go together, and in the twin they are opposite.
+    differ clearly; otherwise by the sign of the phase: where matter absorbs more it also delays more, so the gradients
+    of log modulus and phase of the object go together, and in the twin they are opposite.
 
     Parameters
     ----------

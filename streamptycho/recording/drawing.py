@@ -49,8 +49,12 @@ def show_image(
     cmap: str = "gray",
     limits: tuple[float, float] | None = None,
     unit: str | None = None,
+    bar_pt: float = 9,
 ) -> Any:
-    """Draw an image with a scale bar and, when `unit` is given, a colour bar. Values that are NaN stay empty."""
+    """Draw an image with a scale bar and, when `unit` is given, a colour bar. Values that are NaN stay empty.
+
+    `bar_pt` is the size of the words of the scale bar, in points.
+    """
     axes.set_facecolor(BACKGROUND)
     low, high = limits if limits is not None else (None, None)
     drawn = axes.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
@@ -59,7 +63,7 @@ def show_image(
     axes.yaxis.set_visible(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    add_scale_bar(axes, image.shape[:2], pixel_m)
+    add_scale_bar(axes, image.shape[:2], pixel_m, bar_pt)
     if unit is not None and axes.figure is not None:
         bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02)
         bar.set_label(unit, fontsize=9)
@@ -68,17 +72,17 @@ def show_image(
     return drawn
 
 
-def add_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_m: float) -> None:
-    """Draw a bar of a round length into the lower left corner of an image."""
+def add_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_m: float, size_pt: float = 9) -> None:
+    """Draw a bar of a round length into the lower left corner of an image, its words of `size_pt` points."""
     height, width = shape
     length_m = scale_bar_length_m(width * pixel_m)
     x, y = 0.04 * width, height - 0.05 * height
-    outline = [withStroke(linewidth=6.5, foreground="black", alpha=0.8)]
+    outline = [withStroke(linewidth=0.7 * size_pt, foreground="black", alpha=0.8)]
     axes.plot(
         [x, x + length_m / pixel_m],
         [y, y],
         color="white",
-        linewidth=3,
+        linewidth=size_pt / 3,
         solid_capstyle="butt",
         path_effects=outline,
         scalex=False,
@@ -89,9 +93,9 @@ def add_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_m: float) -> None:
         y - 0.02 * height,
         format_length(length_m),
         color="white",
-        fontsize=9,
+        fontsize=size_pt,
         fontweight="bold",
         ha="left",
         va="bottom",
-        path_effects=[withStroke(linewidth=3, foreground="black", alpha=0.8)],
+        path_effects=[withStroke(linewidth=size_pt / 3, foreground="black", alpha=0.8)],
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from streamptycho.messages import Array
 
 _CHUNK_EDGE = 256
 _COMPRESS_FROM_BYTES = 4096
+_COMPRESS_TO_BYTES = _LARGE_BYTES = 1 << 28
+_ROOM_TO_SPARE = 1.05
 _MAX_LISTED = 40
 
 
@@ -22,11 +26,11 @@ class ResultError(RuntimeError):
     """A result or data file that cannot be written or read: says which and why."""
 
 
-def write_atomically(path: Path, fill: Callable[[Any], None], *, large: bool = False) -> None:
+def write_atomically(path: Path, fill: Callable[[Any], None], *, nbytes: int = 0) -> None:
     """Write an HDF5 file under another name and move it into place, so that no reader sees half of it.
 
-    The file is composed in memory unless it is `large`: the HDF5 library does not survive a disk that fills while it
-    writes.
+    The HDF5 library does not survive a disk that fills while it writes. So the file is composed in memory, or, where
+    `nbytes` says that it will be large, written only where there is room for it.
 
     Raises
     ------
@@ -38,7 +42,8 @@ def write_atomically(path: Path, fill: Callable[[Any], None], *, large: bool = F
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w+b") as written:
-            if large:
+            if nbytes > _LARGE_BYTES:
+                _make_sure_of_room(path.parent, nbytes)
                 with h5py.File(temporary, "w") as file:
                     fill(file)
             else:
@@ -54,6 +59,14 @@ def write_atomically(path: Path, fill: Callable[[Any], None], *, large: bool = F
         raise ResultError(f"cannot write {path}: {reason}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_sure_of_room(folder: Path, nbytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM_TO_SPARE * nbytes:
+        raise OSError(
+            f"it takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: make room, or write somewhere else"
+        )
 
 
 def open_for_reading(path: Path) -> Any:
@@ -89,21 +102,59 @@ def group(parent: Any, name: str, nexus_class: str, **attributes: Any) -> Any:
 
 
 def dataset(parent: Any, name: str, value: Any, units: str | None = None, **attributes: Any) -> Any:
-    """Return a new dataset, in compressed chunks when it is large. None writes nothing."""
+    """Return a new dataset, in compressed chunks when it is large, plain when it is huge. None writes nothing."""
     if value is None:
         return None
     array = np.asarray(value)
     if array.dtype.kind in "US":
         made = parent.create_dataset(name, data=value, dtype=h5py.string_dtype())
-    elif array.nbytes >= _COMPRESS_FROM_BYTES and array.ndim:
-        chunks = (1,) * max(0, array.ndim - 2) + tuple(min(_CHUNK_EDGE, n) for n in array.shape[-2:])
-        if array.ndim == 1:
-            chunks = (min(_CHUNK_EDGE**2, len(array)),)
-        made = parent.create_dataset(
-            name, data=array, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
-        )
-    else:
+    elif not array.ndim or not array.size:
         made = parent.create_dataset(name, data=array)
+    else:
+        made = _room_for(parent, name, array.shape, array.dtype)
+        made[...] = array
+    return _described(made, units, attributes)
+
+
+def dataset_in_parts(
+    parent: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    parts: Iterable[Array],
+    units: str | None = None,
+    **attributes: Any,
+) -> Any:
+    """Return a new dataset as `dataset` makes it, of parts along its first axis, one after the other.
+
+    Raises
+    ------
+    ResultError
+        If the parts do not fill it.
+    """
+    made = _room_for(parent, name, shape, np.dtype(dtype))
+    first = 0
+    for part in parts:
+        made[first : first + len(part)] = part
+        first += len(part)
+    if first != shape[0]:
+        raise ResultError(f"{name} should have {shape[0]} layers, and {first} came")
+    return _described(made, units, attributes)
+
+
+def _room_for(parent: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    nbytes = math.prod(shape) * dtype.itemsize
+    if not _COMPRESS_FROM_BYTES <= nbytes <= _COMPRESS_TO_BYTES:
+        return parent.create_dataset(name, shape, dtype)
+    chunks = (1,) * max(0, len(shape) - 2) + tuple(min(_CHUNK_EDGE, n) for n in shape[-2:])
+    if len(shape) == 1:
+        chunks = (min(_CHUNK_EDGE**2, shape[0]),)
+    return parent.create_dataset(
+        name, shape, dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+    )
+
+
+def _described(made: Any, units: str | None, attributes: Mapping[str, Any]) -> Any:
     if units is not None:
         made.attrs["units"] = units
     for key, text in attributes.items():

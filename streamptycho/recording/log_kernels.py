@@ -124,10 +124,26 @@ def encoded_ends(first_part: Any, spans: Any, ends: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
+def stand_in_place(first_part: Any, spans: Any) -> bool:
+    """Whether the parts of records (P, 2) begin and end where they would in a log that begins with the first."""
+    at = np.int64(0)
+    for record in range(len(first_part) - 1):
+        at += HEADER_BYTES + 4 * (first_part[record + 1] - first_part[record]) + CHECKSUM_BYTES
+        for part in range(first_part[record], first_part[record + 1]):
+            if spans[part, 0] != at:
+                return False
+            at = spans[part, 1]
+    return True
+
+
+@njit(cache=True, nogil=True)
 def encode_records(
     source: Any, kind: Any, sequence: Any, received_ns: Any, first_part: Any, spans: Any, data: Any, out: Any
 ) -> None:
-    """Write the records of a block to `out` as they stand in a log. It has room for all of them."""
+    """Write the records of a block to `out` as they stand in a log. It has room for all of them.
+
+    Where `data` is `out` itself its parts have to stand in place already.
+    """
     at, origin = out.ctypes.data, data.ctypes.data
     for record in range(len(source)):
         first, last = first_part[record], first_part[record + 1]
@@ -139,7 +155,8 @@ def encode_records(
             begin = origin + spans[part, 0]
             size = spans[part, 1] - spans[part, 0]
             _store(header + HEADER_BYTES + 4 * (part - first), size, 4)
-            copy_bytes(at, begin, size)
+            if at != begin:
+                copy_bytes(at, begin, size)
             checksum = crc32_at(begin, size, checksum)
             content += size
             at += size

@@ -184,6 +184,9 @@ class StreamLogReader:
         self.torn_bytes = self.corrupt_records = 0
         offset = FILE_HEADER.size
         while True:
+            if self._tail is not None and 0 < self._tail.written <= offset:
+                yield None
+                continue
             newest = self._tail.bytes_at(offset) if self._tail is not None else None
             block, used = self._block(offset) if newest is None else _scanned(newest, check=False)
             if block is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import weakref
 
 import numpy as np
 
+from streamptycho.memory import fresh
 from streamptycho.messages import Array
+from streamptycho.recording.log_file import ALIGNMENT_BYTES
 
 SLAB_BYTES = 8 << 20
 SLABS = 8
@@ -15,11 +18,25 @@ RETIRED = 3
 
 
 class _Slab:
-    """Bytes of the log from `begin` to `end`, in memory that may be handed out."""
+    """Bytes of the log from `begin` to `end`, in memory that may be handed out.
 
-    def __init__(self, memory: bytearray, begin: int) -> None:
+    They have the same place in a page of memory as in a page of the file, so that they can be written directly.
+    """
+
+    def __init__(self, memory: mmap.mmap, begin: int) -> None:
         self.memory, self.begin, self.end = memory, begin, begin
-        self.data: Array = np.frombuffer(memory, np.uint8)
+        self.data: Array = _like_in_file(memory, begin)
+
+
+def aligned_room(size: int, offset: int) -> Array:
+    """Return room for `size` bytes (size,) uint8, with the place in a page that `offset` has in the file."""
+    return _like_in_file(fresh(size + ALIGNMENT_BYTES), offset)
+
+
+def _like_in_file(memory: mmap.mmap, offset: int) -> Array:
+    address = np.frombuffer(memory, np.uint8).ctypes.data
+    skipped = (offset - address) % ALIGNMENT_BYTES
+    return np.frombuffer(memory, np.uint8, len(memory) - ALIGNMENT_BYTES, skipped)
 
 
 class LogTail:
@@ -31,13 +48,19 @@ class LogTail:
     ----------
     slab_bytes, slabs
         Size of a piece, and how many are kept at most while the reader is behind.
+
+    Attributes
+    ----------
+    written
+        How long the log is, as its writer says; a reader that is there need not look.
     """
 
     def __init__(self, slab_bytes: int = SLAB_BYTES, slabs: int = SLABS) -> None:
         self._slab_bytes, self._most = slab_bytes, slabs
         self._slabs: list[_Slab] = []
-        self._retired: list[tuple[bytearray, weakref.ref[Array]]] = []
+        self._retired: list[tuple[mmap.mmap, weakref.ref[Array]]] = []
         self._taken = 0
+        self.written = 0
         self._lock = threading.Lock()
 
     @property
@@ -46,16 +69,19 @@ class LogTail:
         with self._lock:
             return self._slab_bytes * (len(self._slabs) + len(self._retired))
 
-    def room(self, size: int, offset: int) -> Array | None:
-        """Return where to put the next `size` bytes, which will stand at `offset` of the log; None if they are many."""
+    def room(self, size: int, offset: int, *, elsewhere: bool = False) -> Array | None:
+        """Return where to put the next bytes, which will stand at `offset` of the log; None if they are many.
+
+        There is room for `size` at least, and for all that follow in the same piece of memory; with `elsewhere` that
+        is not the memory that the last call returned.
+        """
         if size > self._slab_bytes:
             return None
         with self._lock:
-            if not self._fits(size, offset):
+            if elsewhere or not self._fits(size, offset):
                 self._begin_slab(offset)
             slab = self._slabs[-1]
-            at = offset - slab.begin
-            return slab.data[at : at + size]
+            return slab.data[offset - slab.begin :]
 
     def commit(self, size: int) -> None:
         """Let the reader see the bytes that were put in the room: they are in the log now."""
@@ -86,4 +112,4 @@ class LogTail:
             del slab
         idle = [memory for memory, looked_at in self._retired if looked_at() is None]
         self._retired = [entry for entry in self._retired if entry[1]() is not None][-RETIRED:]
-        self._slabs.append(_Slab(idle[-1] if idle else bytearray(self._slab_bytes), offset))
+        self._slabs.append(_Slab(idle[-1] if idle else fresh(self._slab_bytes + ALIGNMENT_BYTES), offset))

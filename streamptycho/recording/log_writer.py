@@ -12,9 +12,18 @@ from typing import Any, Self
 import numpy as np
 
 from streamptycho.messages import Array, RawBlock, RawRecord
+from streamptycho.recording.log_file import LogFile
 from streamptycho.recording.log_format import DiskFullError, StreamLogError, encode_header, file_header
-from streamptycho.recording.log_kernels import MAX_CONTENT_BYTES, MAX_PARTS, encode_records, encoded_ends
-from streamptycho.recording.log_tail import LogTail
+from streamptycho.recording.log_kernels import (
+    CHECKSUM_BYTES,
+    HEADER_BYTES,
+    MAX_CONTENT_BYTES,
+    MAX_PARTS,
+    encode_records,
+    encoded_ends,
+    stand_in_place,
+)
+from streamptycho.recording.log_tail import LogTail, aligned_room
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LARGE_PART = 1 << 16
@@ -41,7 +50,14 @@ class StreamLogWriter:
         If the file exists and is not empty, or cannot be created.
     DiskFullError
         If not even the start of the log fits.
+
+    Attributes
+    ----------
+    head_bytes, part_bytes
+        What stands before the content of a record in the log: so much, and so much for each of its parts.
     """
+
+    head_bytes, part_bytes = HEADER_BYTES + CHECKSUM_BYTES, 4
 
     def __init__(self, path: Path, *, configuration: str | None = None, tail: LogTail | None = None) -> None:
         self.path = Path(path)
@@ -49,7 +65,8 @@ class StreamLogWriter:
         self.bytes_written = 0
         self._broken = False
         self._tail = tail
-        self._room = np.empty(0, np.uint8)
+        self._memory = tail if tail is not None else LogTail(slabs=1)
+        self._lent: tuple[Array, bool] | None = None
         self._file = self._open()
         self._write([file_header()], np.zeros(0, np.int64))
         if configuration is not None:
@@ -78,11 +95,23 @@ class StreamLogWriter:
                 small = []
         pieces.append(b"".join(small))
         size = sum(map(len, pieces))
-        room = self._tail.room(size, self.bytes_written) if self._tail is not None else None
+        elsewhere, self._lent = self._lent is not None, None
+        room = self._tail.room(size, self.bytes_written, elsewhere=elsewhere) if self._tail is not None else None
         self._write(pieces, np.array([size]))
         if self._tail is not None and room is not None:
-            room[:] = np.frombuffer(b"".join(pieces), np.uint8)
+            room[:size] = np.frombuffer(b"".join(pieces), np.uint8)
             self._tail.commit(size)
+        self._tell_length()
+
+    def room(self, size: int) -> Array:
+        """Return room (at least `size`,) uint8 in which records are as good as written.
+
+        A block whose `data` begins there, with `head_bytes` and `part_bytes` for each part left free before the
+        content of every record and the parts one behind the other, is not copied any more when it is appended. The
+        room is good for one `append_block`; what is appended before that does not touch it.
+        """
+        self._lent = self._room_for(size)
+        return self._lent[0]
 
     def append_block(self, block: RawBlock) -> None:
         """Append all records of a block in one piece.
@@ -100,12 +129,8 @@ class StreamLogWriter:
         size = encoded_ends(block.first_part, block.spans, ends)
         if size < 0:
             raise StreamLogError(f"a record holds at most {MAX_PARTS} parts and {MAX_CONTENT_BYTES} bytes")
-        room = self._tail.room(size, self.bytes_written) if self._tail is not None else None
-        kept = room is not None
-        if room is None:
-            if size > len(self._room):
-                self._room = np.empty(size, np.uint8)
-            room = self._room[:size]
+        lent, self._lent = self._lent, None
+        room, kept = self._place_of(block, size, lent) or self._room_for(size, elsewhere=lent is not None)
         encode_records(
             block.source,
             block.kind,
@@ -116,9 +141,26 @@ class StreamLogWriter:
             block.data,
             room,
         )
-        self._write([room.data], ends)
-        if self._tail is not None and kept:
-            self._tail.commit(size)
+        self._write([room[:size].data], ends)
+        if kept:
+            self._memory.commit(size)
+        self._tell_length()
+
+    def _tell_length(self) -> None:
+        if self._tail is not None:
+            self._tail.written = self.bytes_written
+
+    def _room_for(self, size: int, *, elsewhere: bool = False) -> tuple[Array, bool]:
+        """Return room for the next bytes of the log, and whether that is in the memory that the reader sees."""
+        room = self._memory.room(size, self.bytes_written, elsewhere=elsewhere)
+        return (aligned_room(size, self.bytes_written), False) if room is None else (room, True)
+
+    @staticmethod
+    def _place_of(block: RawBlock, size: int, lent: tuple[Array, bool] | None) -> tuple[Array, bool] | None:
+        """Return the room that was lent if the block lies there as it shall be written, else None."""
+        if lent is None or block.data.ctypes.data != lent[0].ctypes.data or size > len(lent[0]):
+            return None
+        return lent if stand_in_place(block.first_part, block.spans) else None
 
     def free_bytes(self) -> int | None:
         """Return how much room is left for this log, None where that cannot be known."""
@@ -169,7 +211,7 @@ class StreamLogWriter:
                     f"{self.path} exists and is not empty: a recording never overwrites one, choose another file"
                 )
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self.path.open("wb", buffering=0)
+            return LogFile(self.path)
         except OSError as error:
             raise StreamLogError(f"cannot create the stream log {self.path}: {error.strerror or error}") from None
 
@@ -192,6 +234,7 @@ class StreamLogWriter:
             complete = int(np.searchsorted(ends, self.bytes_written - begin, side="right"))
             self._cut_back(begin + (int(ends[complete - 1]) if complete else 0))
             self.records += complete
+            self._tell_length()
             raise self._explain(error, self._next) from None
         self.records += len(ends)
 

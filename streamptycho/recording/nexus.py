@@ -8,7 +8,8 @@ NeXus definitions NXdata, NXprocess and NXtomoproc: https://manual.nexusformat.o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from streamptycho.recording.hdf5 import (
     ResultError,
     counts_table,
     dataset,
+    dataset_in_parts,
     group,
     new_root,
     open_for_reading,
@@ -30,8 +32,9 @@ from streamptycho.recording.hdf5 import (
     write_atomically,
 )
 from streamptycho.recording.provenance import Provenance, write_provenance
-from streamptycho.tomography.figures import histogram
-from streamptycho.tomography.interface import ProjectionStack
+from streamptycho.recording.shell_correlation import read_shell_correlation, write_shell_correlation
+from streamptycho.tomography.histogram import GrowingHistogram
+from streamptycho.tomography.interface import ProjectionStack, VolumeSlabs
 from streamptycho.tomography.refractive_index import UNITS
 
 __all__ = [
@@ -46,7 +49,10 @@ __all__ = [
     "write_volume",
 ]
 
-LARGE_BYTES = 1 << 28
+_UNIT_OF_SUFFIX = {
+    "_m": "m", "_deg": "degrees", "_px": "pixel", "_gy": "Gy", "_ev": "eV", "_per_m2": "1/m^2",
+    "_per_A3": "1/angstrom^3", "_g_per_cm3": "g/cm^3",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +68,7 @@ class Volume:
     final: bool
     stack: ProjectionStack | None
     figures: dict[str, float]
+    fsc: dict[str, list[float]]
 
 
 def write_projection(path: Path, update: ObjectUpdate, provenance: Provenance) -> None:
@@ -113,20 +120,23 @@ def read_projection(path: Path) -> ObjectUpdate:
 
 def write_volume(
     path: Path,
-    volume: Array,
+    volume: Array | VolumeSlabs,
     update: VolumeUpdate,
     stack: ProjectionStack | None,
     provenance: Provenance,
 ) -> None:
     """Write a volume (Z, Y, X) as NXtomoproc, with its orthoslices and, if given, the aligned projections.
 
+    Of a volume in slabs one is held at a time.
+
     Raises
     ------
     ResultError
         If the file cannot be written.
     """
-    large = np.asarray(volume).nbytes > LARGE_BYTES
-    write_atomically(path, lambda file: _fill_volume(file, np.asarray(volume), update, stack, provenance), large=large)
+    slabs = volume if isinstance(volume, VolumeSlabs) else VolumeSlabs(_shape_of(volume), [np.asarray(volume)])
+    nbytes = 4 * math.prod(slabs.shape) + (0 if stack is None else stack.phase_rad.nbytes + stack.magnitude.nbytes)
+    write_atomically(path, lambda file: _fill_volume(file, slabs, update, stack, provenance), nbytes=nbytes)
 
 
 def read_volume(path: Path) -> Volume:
@@ -190,6 +200,7 @@ def _about_volume(entry: Any) -> dict[str, Any]:
         "projections_used": int(process["projections_used"][()]),
         "resolution_m": read_number(process, "resolution"),
         "figures": {name: float(entry["figures"][name][()]) for name in entry.get("figures", ())},
+        "fsc": read_shell_correlation(entry),
         "final": bool(process["final"][()]),
     }
 
@@ -235,8 +246,13 @@ def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) ->
     dataset(errors, "sweep", np.arange(1, len(update.errors) + 1))
 
 
+def _shape_of(volume: Array) -> tuple[int, int, int]:
+    depth, height, width = volume.shape
+    return depth, height, width
+
+
 def _fill_volume(
-    file: Any, volume: Array, update: VolumeUpdate, stack: ProjectionStack | None, provenance: Provenance
+    file: Any, volume: VolumeSlabs, update: VolumeUpdate, stack: ProjectionStack | None, provenance: Provenance
 ) -> None:
     entry = new_root(file, "entry", "slice_z")
     dataset(entry, "definition", "NXtomoproc")
@@ -254,14 +270,17 @@ def _fill_volume(
     units = UNITS.get(update.quantity, "")
     figures = group(entry, "figures", "NXcollection")
     for name, value in sorted(update.figures.items()):
-        dataset(figures, name, float(value))
-    if volume.size:
-        counts, edges = histogram(volume)
+        dataset(figures, name, float(value), _unit_of(name))
+    data = group(entry, "data", "NXdata", signal="data", axes=["z", "y", "x"], title=update.quantity)
+    about = {"transform": "none", "offset": 0.0, "scaling": 1.0}
+    histogram = GrowingHistogram()
+    dataset_in_parts(data, "data", volume.shape, np.float32, _counted(volume.slabs, histogram), units, **about)
+    if 0 not in volume.shape:
+        counts, edges = histogram.result()
         shown = group(entry, "histogram", "NXdata", signal="voxels", axes=["value"], title="Histogram of the volume")
         dataset(shown, "voxels", counts)
         dataset(shown, "value", edges, units, long_name=update.quantity)
-    data = group(entry, "data", "NXdata", signal="data", axes=["z", "y", "x"], title=update.quantity)
-    dataset(data, "data", volume.astype(np.float32, copy=False), units, transform="none", offset=0.0, scaling=1.0)
+    write_shell_correlation(entry, update.fsc)
     for axis, length in zip("zyx", volume.shape, strict=True):
         dataset(data, axis, np.arange(length) * (update.voxel_m * 1e6), "um")
     for axis, axes in (("z", ("y", "x")), ("y", ("z", "x")), ("x", ("z", "y"))):
@@ -276,6 +295,17 @@ def _fill_volume(
         dataset(aligned, "shift_px", np.asarray(stack.shifts_px, np.float64), "pixel")
         dataset(aligned, "pixel_size", stack.pixel_m, "m")
         dataset(aligned, "center_xy", np.asarray(stack.center_xy_m, np.float64), "m")
+
+
+def _counted(slabs: Iterable[Array], histogram: GrowingHistogram) -> Iterator[Array]:
+    for slab in slabs:
+        histogram.add(slab)
+        yield slab
+
+
+def _unit_of(figure: str) -> str | None:
+    found = [suffix for suffix in _UNIT_OF_SUFFIX if figure.endswith(suffix)]
+    return _UNIT_OF_SUFFIX[max(found, key=len)] if found else None
 
 
 def _read_stack(aligned: Any) -> ProjectionStack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def _dataset(arrays: Any, path: Path, layout: ImportLayout) -> Dataset:
         layout.distance_m or DEFAULT_DISTANCE_M,
         layout.detector_pixel_m or DEFAULT_DETECTOR_PIXEL_M,
     )
-    scan = np.asarray(_positions(arrays, layout, path), np.float64)
+    scan = _numbers(_positions(arrays, layout, path), "positions", path)
     unit_m = METRES_PER_UNIT.get(layout.position_unit or "px", geometry.object_pixel_m)
     if layout.positions_are == "sample":
         unit_m = -unit_m
@@ -80,6 +81,8 @@ def probe_modes(array: Array) -> Array:
     """
     if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
         raise ImportDataError(f"a probe must be (modes, n, n) or (n, n), got {array.shape}")
+    if array.dtype.kind not in "uifc":
+        raise ImportDataError(f"a probe must be numbers, got {array.dtype}")
     modes = array.reshape(-1, *array.shape[-2:]).astype(np.complex64)
     if not np.all(np.isfinite(modes)):
         raise ImportDataError("the probe holds numbers that are not finite: leave it out or repair it")
@@ -101,8 +104,8 @@ def _arrays(file: Any, path: Path, max_bytes: int) -> Any:
     content = _unpack(file, path, max_bytes) if path.suffix == ".bz2" else file
     try:
         arrays = np.load(content, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ImportDataError(f"cannot read {path}: {error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise ImportDataError(f"cannot read {path}: it is no npz file, or a damaged one") from None
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise ImportDataError(f"{path} holds one array: frames and positions are needed, in an npz file")
     total = sum(item.file_size for item in arrays.zip.infolist()) if arrays.zip is not None else 0
@@ -128,8 +131,15 @@ def _take(arrays: Any, name: str, path: Path) -> Array:
         raise ImportDataError(f"{path} has no array {name!r}; it has {present}: name the right one in the layout")
     try:
         return np.asarray(arrays[name])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ImportDataError(f"{path}: the array {name!r} cannot be read: {error}") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        why = "it holds Python objects, not numbers (rows of different length?)" if "pickle" in str(error) else error
+        raise ImportDataError(f"{path}: the array {name!r} cannot be read: {why}") from None
+
+
+def _numbers(array: Array, what: str, path: Path) -> Array:
+    if array.dtype.kind not in "uifb":
+        raise ImportDataError(f"{path}: {what} must be real numbers, got {array.dtype}")
+    return array.astype(np.float64)
 
 
 def _frames(data: Array) -> Array:

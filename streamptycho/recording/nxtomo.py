@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from streamptycho.messages import Array
-from streamptycho.recording.hdf5 import dataset, group, new_root, write_atomically
+from streamptycho.recording.hdf5 import dataset, dataset_in_parts, group, new_root, write_atomically
 from streamptycho.tomography.interface import ProjectionStack
 
 
@@ -43,11 +43,12 @@ def write_nxtomo(
         _fill(group(file, "entry2", "NXentry", default="data"), stack, magnitude, ("", "magnitude"), energy_ev, name)
         both = group(file, "complex", "NXentry", default="data")
         shown = group(both, "data", "NXdata", signal="transmission", axes=["rotation_angle", ".", "."])
-        transmission = (magnitude * np.exp(1j * phase)).astype(np.complex64)
-        dataset(shown, "transmission", transmission, "", long_name="complex transmission")
+        parts = ((m * np.exp(1j * p)).astype(np.complex64)[None] for m, p in zip(magnitude, phase, strict=True))
+        label = "complex transmission"
+        dataset_in_parts(shown, "transmission", phase.shape, np.complex64, parts, "", long_name=label)
         shown["rotation_angle"] = entry["sample/rotation_angle"]
 
-    write_atomically(path, fill)
+    write_atomically(path, fill, nbytes=2 * (stack.phase_rad.nbytes + stack.magnitude.nbytes))
 
 
 def _fill(

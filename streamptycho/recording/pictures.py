@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from streamptycho.appearance import LitPart, complex_to_rgb, lit_part, robust_range, without_slope
+from streamptycho.appearance import (
+    QUANTITIES,
+    LitPart,
+    complex_to_rgb,
+    lit_part,
+    relative_to_air,
+    robust_range,
+    shown_phase,
+)
 from streamptycho.messages import Array, ObjectUpdate, VolumeUpdate
 from streamptycho.recording.drawing import colour_wheel, format_length, show_image
 from streamptycho.recording.hdf5 import ResultError
@@ -21,12 +29,6 @@ _MAX_POINTS = 20_000
 _SHEET_COLUMNS = 8
 _MAX_SHEET = 64
 _MAX_PAGES = 4
-_QUANTITIES = {
-    "electron_density_per_A3": ("Electron density", "electrons / Å³"),
-    "mass_density_g_per_cm3": ("Mass density", "g / cm³"),
-    "delta": ("Refractive index", "δ"),
-    "beta": ("Absorption index", "β"),
-}
 _SUFFIXES = {".h5", ".hdf5", ".nxs"}
 
 
@@ -53,14 +55,18 @@ def draw_projection(update: ObjectUpdate, path: Path) -> Path:
     probe_axes = [figure.add_subplot(mosaic[divmod(number, side)]) for number in range(len(modes))]
 
     part = _shown(update)
-    magnitude = np.abs(update.object[part.window])
+    field, air = _relative_to_air(update, part)
+    phase, wraps = shown_phase(field, part.well_lit)
     for axes, image, title, unit in (
-        (phase_axes, _phase(update, part), "Phase, offset and slope removed", "rad"),
-        (magnitude_axes, magnitude, "Magnitude", "relative"),
+        (phase_axes, phase, "Phase, air = 0, slope removed", "rad"),
+        (magnitude_axes, np.abs(field), "Magnitude, air = 1", "relative to air"),
     ):
-        limits = robust_range(image[part.well_lit])
-        show_image(axes, np.where(part.lit, image, np.nan), update.pixel_m, title=title, limits=limits, unit=unit)
-    _draw_coverage(coverage_axes, update, part.window)
+        wrapped = wraps and axes is phase_axes
+        limits = (-np.pi, np.pi) if wrapped else robust_range(image[part.well_lit])
+        seen = np.where(part.lit, image, np.nan)
+        cmap = "twilight" if wrapped else "gray"
+        show_image(axes, seen, update.pixel_m, title=title, limits=limits, unit=unit, cmap=cmap)
+    _draw_coverage(coverage_axes, update, part.window, air)
     _draw_probe(probe_axes, modes, update)
     _draw_errors(error_axes, update)
     return _save(figure, path)
@@ -68,6 +74,8 @@ def draw_projection(update: ObjectUpdate, path: Path) -> Path:
 
 def draw_sheet(updates: Sequence[ObjectUpdate], path: Path) -> Path:
     """Draw the phases of many projections on one page, at most 64 of them evenly chosen, and return its path.
+
+    All have one scale, zero in air, so that they can be compared.
 
     Raises
     ------
@@ -77,19 +85,29 @@ def draw_sheet(updates: Sequence[ObjectUpdate], path: Path) -> Path:
     if not updates:
         raise ResultError("there are no projections to draw")
     chosen = [updates[i] for i in np.unique(np.linspace(0, len(updates) - 1, _MAX_SHEET).astype(int))]
-    columns = min(_SHEET_COLUMNS, len(chosen))
+    columns = min(_SHEET_COLUMNS, max(3, len(chosen)))
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(1.9 * columns, 2.1 * rows + 0.5), dpi=_DPI, layout="constrained")
-    figure.suptitle(f"{updates[0].scan_id}: phase of {len(updates)} projections", fontsize=12, x=0.01, ha="left")
+    figure = Figure(figsize=(1.9 * columns + 1.0, 2.1 * rows + 0.9), dpi=_DPI, layout="constrained")
+    of = f"{len(chosen)} of {len(updates)}" if len(chosen) < len(updates) else f"{len(updates)}"
+    title = f"{updates[0].scan_id}: phase of {of} projections, air = 0, slope removed"
+    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
     grid = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
     for axes in grid[len(chosen) :]:
         axes.set_axis_off()
-    for axes, update in zip(grid, chosen, strict=False):
-        part = _shown(update)
-        image = _phase(update, part)
-        title = f"{update.projection}" if update.angle_deg is None else f"{update.angle_deg:.1f}°"
-        limits = robust_range(image[part.well_lit])
-        show_image(axes, np.where(part.lit, image, np.nan), update.pixel_m, title=title, limits=limits)
+    parts = [_shown(update) for update in chosen]
+    fields = [_relative_to_air(update, part)[0] for update, part in zip(chosen, parts, strict=True)]
+    phases, wraps = zip(*map(shown_phase, fields, (part.well_lit for part in parts)), strict=True)
+    inside = np.concatenate([phase[part.well_lit] for phase, part in zip(phases, parts, strict=True)])
+    limits = (-np.pi, np.pi) if any(wraps) else robust_range(inside)
+    for axes, update, part, phase in zip(grid, chosen, parts, phases, strict=False):
+        wrapped = np.angle(np.exp(1j * phase)) if any(wraps) else phase
+        label = f"No. {update.projection}" + ("" if update.angle_deg is None else f": {update.angle_deg:.1f}°")
+        image = np.where(part.lit, wrapped, np.nan)
+        cmap = "twilight" if any(wraps) else "gray"
+        drawn = show_image(axes, image, update.pixel_m, title=label, limits=limits, cmap=cmap, bar_pt=6)
+    bar = figure.colorbar(drawn, ax=list(grid), shrink=0.9 if rows > 1 else 0.7, pad=0.01, aspect=12 * rows)
+    bar.set_label("rad")
+    bar.outline.set_visible(False)
     return _save(figure, path)
 
 
@@ -101,11 +119,11 @@ def draw_volume(update: VolumeUpdate, path: Path) -> Path:
     ResultError
         If the picture cannot be written.
     """
-    name, unit = _QUANTITIES.get(update.quantity, (update.quantity, ""))
+    name, unit = QUANTITIES.get(update.quantity, (update.quantity, ""))
     figure = Figure(figsize=(15.0, 5.4), dpi=_DPI, layout="constrained")
     parts = [update.scan_id, f"{update.projections_used} projections", f"voxel {format_length(update.voxel_m)}"]
     if update.resolution_m is not None:
-        parts.append(f"resolution {format_length(update.resolution_m)}")
+        parts.append(f"resolution {format_length(update.resolution_m)} (half period)")
     if not update.final:
         parts.append("unfinished")
     figure.suptitle(f"{name}  ·  " + "  ·  ".join(parts), fontsize=13, x=0.01, ha="left", fontweight="bold")
@@ -177,10 +195,10 @@ def _projection_title(update: ObjectUpdate) -> str:
         parts.append(f"{update.angle_deg:.2f}°")
     parts.append(f"{len(update.index)} frames")
     if update.error is not None:
-        parts.append(f"error {update.error:.4f} after {update.sweeps:.3g} sweeps")
+        parts.append(f"error {update.error:.3g} after {update.sweeps:.3g} sweeps")
     parts.append(f"pixel {format_length(update.pixel_m)}")
     if update.resolution_m is not None:
-        parts.append(f"resolution {format_length(update.resolution_m)}")
+        parts.append(f"resolution {format_length(update.resolution_m)} (half period)")
     if not update.final:
         parts.append("unfinished")
     return "  ·  ".join(parts)
@@ -194,23 +212,27 @@ def _shown(update: ObjectUpdate) -> LitPart:
     return LitPart(np.s_[:, :], everything, everything)
 
 
-def _phase(update: ObjectUpdate, part: LitPart) -> Array:
-    """Return the phase (h, w) of the part in radians, without the arbitrary offset and slope."""
+def _relative_to_air(update: ObjectUpdate, part: LitPart) -> tuple[Array, float]:
+    """Return the object (h, w) with air as 1 and without slope, and the magnitude that air had before."""
     patch = update.object[part.window]
-    flat = without_slope(np.where(part.lit & np.isfinite(patch), patch, 0), part.well_lit)
-    return np.asarray(np.angle(flat))
+    finite = np.where(part.lit & np.isfinite(patch), patch, 0)
+    field = relative_to_air(finite, part.well_lit)
+    ratio = float(np.median(np.abs(finite[part.well_lit]))) / max(float(np.median(np.abs(field[part.well_lit]))), 1e-30)
+    return field, ratio
 
 
-def _draw_coverage(axes: Axes, update: ObjectUpdate, window: tuple[slice, slice]) -> None:
-    coverage = update.coverage[window]
-    title = f"Light on the sample and {len(update.xy_m)} positions"
-    show_image(axes, coverage, update.pixel_m, title=title, cmap="cividis", limits=robust_range(coverage), unit="a. u.")
+def _draw_coverage(axes: Axes, update: ObjectUpdate, window: tuple[slice, slice], air: float) -> None:
+    # the power of the probe counts photons once the object is 1 in air
+    photons = update.coverage[window] * air**2
+    title = f"Photons on the sample, {len(update.xy_m)} positions"
+    unit = f"photons / pixel of {format_length(update.pixel_m)}"
+    show_image(axes, photons, update.pixel_m, title=title, cmap="cividis", limits=robust_range(photons), unit=unit)
     step = max(1, len(update.xy_m) // _MAX_POINTS)
     points = (update.xy_m[::step] - update.origin_xy_m) / update.pixel_m - [window[1].start or 0, window[0].start or 0]
     size = float(np.clip(2000.0 / max(1, len(points)), 0.3, 5.0))
     axes.scatter(points[:, 0], points[:, 1], s=size, color="white", alpha=0.8, linewidths=0)
-    axes.set_xlim(-0.5, coverage.shape[1] - 0.5)
-    axes.set_ylim(coverage.shape[0] - 0.5, -0.5)
+    axes.set_xlim(-0.5, photons.shape[1] - 0.5)
+    axes.set_ylim(photons.shape[0] - 0.5, -0.5)
 
 
 def _draw_probe(panels: Sequence[Axes], modes: Array, update: ObjectUpdate) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zmq
@@ -15,6 +15,7 @@ from streamptycho.messages import RECORD_KINDS, RECORD_SOURCES, Array, RawBlock
 from streamptycho.native import call_int, call_long, copy_bytes, load_u64
 
 ROOM_BYTES = 4 << 20
+LENT_BYTES = 1 << 20
 MAX_MESSAGES = 4096
 MAX_PARTS = 4096
 MAX_BYTES = 1 << 30
@@ -35,10 +36,19 @@ def _now_ns(clock: Any, time_spec: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _receive(
-    functions: Any, socket: Any, handles: Any, state: Any, room: Any, received_ns: Any, first_part: Any, spans: Any
+    functions: Any,
+    socket: Any,
+    handles: Any,
+    state: Any,
+    room: Any,
+    left_free: Any,
+    received_ns: Any,
+    first_part: Any,
+    spans: Any,
 ) -> Any:
     """Receive what is there as far as there is room: (messages, parts, bytes, bytes that the next one needs).
 
+    `left_free` says how many bytes are left free before every message, and how many more for each of its parts.
     `handles` holds the parts of a message that was received and did not fit; `state` how many, and since when.
     """
     message_at, room_at = handles.ctypes.data, room.ctypes.data
@@ -74,9 +84,11 @@ def _receive(
         for part in range(count):
             size += call_long(functions[_SIZE], message_at + part * _MESSAGE_BYTES)
         kept = size <= MAX_BYTES
-        if (kept and used + size > len(room)) or parts + count > len(spans):
-            needed = size
+        free = left_free[0] + count * left_free[1]
+        if used + free + (size if kept else 0) > len(room) or parts + count > len(spans):
+            needed = free + (size if kept else 0)
             break
+        used += free
         for part in range(count):
             handle = message_at + part * _MESSAGE_BYTES
             size = call_long(functions[_SIZE], handle) if kept else np.int64(0)
@@ -103,6 +115,19 @@ def function_addresses() -> Array | None:
     return np.array([ctypes.cast(function, ctypes.c_void_p).value for function in found], np.int64)
 
 
+class Room(Protocol):
+    """Somebody who says where messages shall lie, so that they need not be copied again.
+
+    `head_bytes` are left free before every message, and `part_bytes` more for each of its parts.
+    """
+
+    head_bytes: int
+    part_bytes: int
+
+    def room(self, size: int) -> Array:
+        """Return memory (at least `size`,) uint8 for the next messages."""
+
+
 class BulkReceiver:
     """Receives from one socket: as blocks of records, which are valid until the next call.
 
@@ -112,28 +137,44 @@ class BulkReceiver:
         A socket that only this receives from, in one thread.
     functions
         From `function_addresses`; None to receive message by message, with the same result.
+    lender
+        Where messages shall lie; None for memory of the receiver.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], functions: Array | None) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], functions: Array | None, lender: Room | None = None) -> None:
         self._socket, self._functions = socket, functions
+        self._lender: Room | None = None
+        self._left_free = np.zeros(2, np.int64)
         self._handles = np.zeros((MAX_PARTS + 1) * _MESSAGE_BYTES // 8, np.int64)
         self._state = np.zeros(2, np.int64)
-        self._room = np.empty(ROOM_BYTES, np.uint8)
+        self._room: Array = np.empty(0, np.uint8)
         self._received_ns = np.empty(MAX_MESSAGES, np.int64)
         self._first_part = np.empty(MAX_MESSAGES + 1, np.int64)
         self._spans = np.empty((4 * MAX_MESSAGES, 2), np.int64)
         if functions is not None:
             # Compiled before the first message comes, not while the queue of the socket fills.
             nothing = np.empty(0, np.int64)
-            _receive(
-                functions, 0, self._handles, self._state, self._room, nothing, self._first_part[:1], self._spans[:0]
-            )
+            first_part, spans = self._first_part[:1], self._spans[:0]
+            _receive(functions, 0, self._handles, self._state, self._room, self._left_free, nothing, first_part, spans)
+        self.receive_into(lender)
+
+    def receive_into(self, lender: Room | None) -> None:
+        """Put what comes from now on into the room of `lender`, None for memory of the receiver."""
+        self._lender = lender if self._functions is not None else None
+        self._left_free[:] = (0, 0) if lender is None else (lender.head_bytes, lender.part_bytes)
+        self._room = np.empty(ROOM_BYTES, np.uint8)
+
+    @property
+    def holds_message(self) -> bool:
+        """Whether a message was taken from the socket and did not fit: it comes with the next call, not with a poll."""
+        return bool(self._state[_WAITING_PARTS])
 
     def receive(self, sequence: int) -> RawBlock | None:
         """Return what waits in the socket, bounded, as records of the detector numbered from `sequence`; or None."""
+        self._make_room(0)
         messages, parts, used, needed = self._fill()
         if not messages and needed:
-            self._room = np.empty(max(needed, ROOM_BYTES), np.uint8)
+            self._make_room(needed)
             messages, parts, used, _ = self._fill()
         if not messages:
             return None
@@ -155,6 +196,13 @@ class BulkReceiver:
                 close(self._handles.ctypes.data + part * _MESSAGE_BYTES)
             self._state[_WAITING_PARTS] = 0
 
+    def _make_room(self, needed: int) -> None:
+        if self._lender is not None:
+            size = max(needed, LENT_BYTES)
+            self._room = self._lender.room(size)[: max(needed, ROOM_BYTES)]
+        elif needed:
+            self._room = np.empty(max(needed, ROOM_BYTES), np.uint8)
+
     def _fill(self) -> tuple[int, int, int, int]:
         if self._functions is None:
             return self._fill_one_by_one()
@@ -164,6 +212,7 @@ class BulkReceiver:
             self._handles,
             self._state,
             self._room,
+            self._left_free,
             self._received_ns,
             self._first_part,
             self._spans,

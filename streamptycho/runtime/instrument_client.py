@@ -10,7 +10,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from streamptycho.messages import RawBlock, RawRecord
-from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
+from streamptycho.runtime.bulk_receive import BulkReceiver, Room, function_addresses
 from streamptycho.runtime.subscription import Subscription
 
 RECEIVE_BYTES = 1 << 20
@@ -95,7 +95,8 @@ class InstrumentClient:
         A block of what the detector sent is valid until the next call.
         """
         yield from self._connect_positions()
-        ready = dict(self._poller.poll(int(timeout_s * 1000)))
+        held = self._receiver.holds_message
+        ready = dict(self._poller.poll(0 if held else int(timeout_s * 1000)))
         if self._events in ready:
             yield from self._follow_detector()
         if self._subscription is not None:
@@ -103,11 +104,15 @@ class InstrumentClient:
                 yield self._record("positions", kind, content)
         if self._positions is not None and self._positions.fileno() in ready:
             yield from self._receive_positions()
-        if self._detector in ready:
+        if self._detector in ready or held:
             block = self._receiver.receive(self._sequence + 1)
             if block is not None:
                 self._sequence += len(block)
                 yield block
+
+    def receive_into(self, lender: Room | None) -> None:
+        """Let messages of the detector lie where `lender` says; None for memory of this client."""
+        self._receiver.receive_into(lender)
 
     def missing(self) -> str | None:
         """Return a sentence about the instrument that is not connected, None when both are."""

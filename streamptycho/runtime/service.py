@@ -12,6 +12,7 @@ from streamptycho.runtime.ports import Sink, Source, Stage, is_worth_a_look, tra
 STATUS_EVERY_NS = 500_000_000
 IDLE_WAIT_S = 0.02
 BLOCKED_WAIT_S = 0.1
+LAST_MESSAGES_NS = 5_000_000_000
 MESSAGES_PER_SLICE = 32
 
 Tap = Callable[[Message], None]
@@ -34,6 +35,8 @@ class ServiceLoop:
         Called with every message that leaves, before it leaves (to write result files).
     should_stop
         Asked between two messages.
+    nobody_takes
+        Asked before data are sent: from when it is True on, data end at the taps.
     """
 
     def __init__(
@@ -45,11 +48,12 @@ class ServiceLoop:
         *,
         taps: Iterable[Tap] = (),
         should_stop: Callable[[], bool] = lambda: False,
+        nobody_takes: Callable[[], bool] = lambda: False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._stage, self._source, self._data, self._look = stage, source, data, look
         self._taps = tuple(taps)
-        self._should_stop, self._clock_ns = should_stop, clock_ns
+        self._should_stop, self._nobody_takes, self._clock_ns = should_stop, nobody_takes, clock_ns
         self._next_status_ns = 0
 
     def run(self) -> None:
@@ -60,6 +64,7 @@ class ServiceLoop:
             if not moved and not stage.busy:
                 time.sleep(IDLE_WAIT_S if self._source is None else 0)
         if not stage.finished:
+            self._take_what_waits()
             self._deliver(stage.stop(self._clock_ns()))
         self.publish_status(force=True)
 
@@ -77,6 +82,15 @@ class ServiceLoop:
         self._deliver(stage.work(self._clock_ns()))
         self.publish_status()
         return taken > 0
+
+    def _take_what_waits(self) -> None:
+        """Take what was sent before the service was told to stop."""
+        until_ns = self._clock_ns() + LAST_MESSAGES_NS
+        while self._source is not None and self._stage.accepts and self._clock_ns() < until_ns:
+            message = self._source.get(IDLE_WAIT_S)
+            if message is None or self._stage.finished:
+                return
+            self._deliver(self._stage.handle(message, self._clock_ns()))
 
     def publish_status(self, *, force: bool = False, failure: str | None = None) -> None:
         """Publish the status when it is due, at once when forced or when the service failed."""
@@ -99,7 +113,7 @@ class ServiceLoop:
             if self._look is not None and is_worth_a_look(message):
                 self._look.put(message, 0.0)
             if self._data is not None and travels_as_data(message):
-                while not self._data.put(message, BLOCKED_WAIT_S):
+                while not self._nobody_takes() and not self._data.put(message, BLOCKED_WAIT_S):
                     self.publish_status()
                     if self._should_stop():
                         return

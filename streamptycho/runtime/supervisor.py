@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KILL_AFTER_S = 5.0
+ABANDONED = signal.SIGUSR1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +50,22 @@ class Supervisor:
         self._asked: set[str] = set()
 
     def start(self, name: str, command: list[str]) -> int:
-        """Start a service and return its process id.
+        """Start a service, or one that has ended again, and return its process id.
 
         It leads a session of its own, so that Ctrl-C reaches only the supervisor, which stops services in order.
+        What `abandon` sends waits until the service listens to it (`StopSignal`).
         """
         with (self._log_folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {ABANDONED})
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._processes[name] = process
+        self._exits.pop(name, None)
+        self._asked.discard(name)
         return process.pid
 
     def running(self, name: str) -> bool:
@@ -80,6 +88,11 @@ class Supervisor:
         if self.running(name):
             self._asked.add(name)
             self._processes[name].terminate()
+
+    def abandon(self, name: str) -> None:
+        """Tell a service that nobody takes its data any more: it goes on without handing them on."""
+        if self.running(name):
+            self._processes[name].send_signal(ABANDONED)
 
     def wait(self, name: str, timeout_s: float) -> bool:
         """Wait for a service to end; whether it did."""
@@ -117,13 +130,23 @@ class StopSignal:
     ----------
     parent
         Process id of the supervisor: when it is gone the service stops. None when it was started by hand.
+
+    Attributes
+    ----------
+    count
+        How often the process was asked to stop.
+    abandoned
+        Whether nobody takes its data any more, see `Supervisor.abandon`.
     """
 
     def __init__(self, parent: int | None = None) -> None:
         self.count = 0
+        self.abandoned = False
         self._parent = parent
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
+        signal.signal(ABANDONED, self._note_abandoned)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {ABANDONED})
 
     def __call__(self) -> bool:
         """Whether to stop."""
@@ -146,3 +169,6 @@ class StopSignal:
 
     def _note(self, number: int, frame: object) -> None:
         self.count += 1
+
+    def _note_abandoned(self, number: int, frame: object) -> None:
+        self.abandoned = True

@@ -76,8 +76,6 @@ def _field(axis: AxisConfig, kind: str, step: float) -> CapturedField:
     name, _, capture = axis.column.rpartition(".")
     if not name:
         raise SimulationError(f"positions.{kind}.column must be NAME.CAPTURE, as INENC1.VAL.Mean, got {axis.column!r}")
-    if axis.scale == 0:
-        raise SimulationError(f"positions.{kind}.scale is 0: a column cannot carry the {kind}")
     units = {"x": "um", "y": "um", "angle": "deg", "time": "s"}[kind]
     return CapturedField(name, "double", capture, scale=step / abs(axis.scale), units=units)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from streamptycho.messages import ProjectionEnd, ServiceStatus
+
+
+class RunFolderError(OSError):
+    """A folder that cannot take a run: it holds one already, or cannot be made or written."""
 
 
 class RunFolder:
@@ -22,6 +27,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._made_here = False
         self.configuration = path / "config.yaml"
         self.log = path / "stream.log"
         self.pixel_mask = path / "pixel_mask.npy"
@@ -34,11 +40,33 @@ class RunFolder:
         self.statuses = path / "status"
         self.accounting = path / "accounting.jsonl"
         self.reconstructed = path / "projections.jsonl"
+        self.warnings = path / "warnings.jsonl"
 
     def create(self) -> None:
         """Make the folder and its parts."""
+        self._made_here = self._made_here or not self.path.exists()
         for part in (self.path, self.projections, self.pictures, self.service_logs, self.statuses):
             part.mkdir(parents=True, exist_ok=True)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder where nothing was left in it, if `create` made it."""
+        for part in (self.projections, self.pictures, self.service_logs, self.statuses):
+            with contextlib.suppress(OSError):
+                part.rmdir()
+        if self._made_here:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    def refuse_a_second_run(self) -> None:
+        """Refuse a folder that holds the log or the results of another run.
+
+        Raises
+        ------
+        RunFolderError
+            If it does.
+        """
+        if self.summary.exists() or self.log.exists() or self.accounting.exists():
+            raise RunFolderError(f"{self.path} already holds a run: give every run a folder of its own with --out")
 
     def projection(self, number: int) -> Path:
         """Return the result file of a projection."""
@@ -51,6 +79,11 @@ class RunFolder:
     def read_statuses(self) -> dict[str, dict[str, Any]]:
         """Return what each service last said of itself."""
         return {path.stem: json.loads(path.read_text()) for path in sorted(self.statuses.glob("*.json"))}
+
+    def is_finished(self, service: str) -> bool:
+        """Whether a service said that its work is done."""
+        path = self.statuses / f"{service}.json"
+        return path.exists() and json.loads(path.read_text()).get("state") == "finished"
 
     def append_accounting(self, end: ProjectionEnd) -> None:
         """Note what became of the frames of one projection."""

@@ -12,7 +12,7 @@ from streamptycho.runtime.service import Tap
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.reconstruct import ReconstructStage
-from streamptycho.stages.services import accounting_writer, projection_writer, status_writer
+from streamptycho.stages.services import accounting_writer, projection_writer, status_writer, warning_writer
 from streamptycho.stages.tomogram_files import volume_writer
 from streamptycho.stages.tomography import TomographyStage
 
@@ -46,6 +46,7 @@ class InProcessPipeline:
             self._taps += [
                 accounting_writer(folder),
                 projection_writer(config, folder),
+                warning_writer(folder),
                 volume_writer(config, folder, self.tomography),
                 status_writer(folder),
             ]

@@ -143,7 +143,7 @@ class IngestStage:
         return ServiceStatus(
             service=self.name,
             state="finished" if self.finished else "running" if self._counters["frames_received"] else "waiting",
-            text=self._text,
+            text="; ".join(filter(None, (self._text, self._pairing.trouble))),
             counters={**self._counters, "waiting_frames": self._pairing.waiting_frames},
             dropped=dict(self._dropped),
             anomalies=self._pairing.anomalies,

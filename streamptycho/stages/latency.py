@@ -63,17 +63,27 @@ class Latencies:
 
 
 def quantile_s(counts: list[int], part: float) -> float | None:
-    """Return the time within which a part of the frames was, as the bound of its bin; None where that is not known."""
+    """Return the time within which a part of the frames was, None without frames or where it is over the last bound.
+
+    Within a bin the frames are taken to be spread evenly over the logarithm of their times, under the first bound over
+    the times themselves.
+    """
     total = sum(counts)
     if total == 0:
         return None
     reached = np.cumsum(counts)
     at = int(np.searchsorted(reached, part * total))
-    return LATENCY_BOUNDS_S[at] if at < len(LATENCY_BOUNDS_S) else None
+    if at >= len(LATENCY_BOUNDS_S):
+        return None
+    upper_s, share = LATENCY_BOUNDS_S[at], 1 - (float(reached[at]) - part * total) / counts[at]
+    if at == 0:
+        return round(upper_s * share, 9)
+    lower_s = LATENCY_BOUNDS_S[at - 1]
+    return round(float(lower_s * (upper_s / lower_s) ** share), 9)
 
 
 def described(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return for every histogram that services left: frames, mean, and the bounds that half, 90 and 99 % kept to."""
+    """Return for every histogram that services left: frames, mean, and the times that half, 90 and 99 % kept to."""
     found: dict[str, dict[str, Any]] = {}
     for status in statuses.values():
         for name, counts in status.get("latencies", {}).items():

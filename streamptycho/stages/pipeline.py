@@ -20,6 +20,16 @@ PIPELINE = ("record", "ingest", "reconstruct", "tomography")
 AFTER_INSTRUMENT_S = 2.0
 STOP_EACH_S = 20.0
 POLL_S = 0.1
+RECORDED = "What is measured is recorded as before"
+AGAIN = {
+    "reconstruct": "reconstruct is started again, without the projection that it was at",
+    "tomography": "tomography is started again, with the projections that have files",
+}
+WITHOUT = {
+    "ingest": "frames are neither counted nor reconstructed any more",
+    "reconstruct": "frames are still paired and counted, but not reconstructed any more",
+    "tomography": "projections are still reconstructed, but the volume does not grow any more",
+}
 
 
 class RunView(Protocol):
@@ -60,7 +70,12 @@ def with_ports(config: Config) -> Config:
 
 
 class PipelineRun:
-    """Runs the services of a pipeline and ends when the volume is finished, a service dies or the operator stops it.
+    """Runs the services of a pipeline and ends when the volume is finished or the operator stops it.
+
+    When a service behind the recorder dies, recording goes on until the stream ends, the operator stops it or all
+    projections are here. Reconstruct and tomography are started again once: reconstruct goes on with the next
+    projection, tomography begins with the projections that have files. For a service that stays dead, those before it
+    go on without handing on, and those behind it finish what they have.
 
     Parameters
     ----------
@@ -96,6 +111,11 @@ class PipelineRun:
         self._services = [*reversed(PIPELINE), *(["monitor"] if monitor else []), *(["simulate"] if simulate else [])]
         self._result = RunResult()
         self._said: dict[str, str] = {}
+        self._ended: set[str] = set()
+        self._lost: set[str] = set()
+        self._again: set[str] = set()
+        self._closing = False
+        self._to_finish: list[str] = []
         self._record_stopped = False
         self._drain_until: float | None = None
 
@@ -131,8 +151,9 @@ class PipelineRun:
 
     def _watch(self, supervisor: Supervisor, source: SubSource, stop: StopSignal) -> None:
         stop_record_at: float | None = None
+        instrument_over = False
         ended_early = False  # a recorder that was stopped before it began has no end of the stream to hand on
-        while supervisor.running("tomography"):
+        while self._goes_on():
             message = source.get(POLL_S)
             while message is not None:
                 if isinstance(message, ServiceStatus) and message.state == "failed":
@@ -140,28 +161,52 @@ class PipelineRun:
                 self._view.see(message)
                 message = source.get(0)
             for ended in supervisor.poll():
-                if ended.name == "simulate":
-                    stop_record_at = self._clock() + AFTER_INSTRUMENT_S
+                self._ended.add(ended.name)
+                if ended.name == "simulate" and not instrument_over:
+                    instrument_over, stop_record_at = True, self._clock() + AFTER_INSTRUMENT_S
                 if ended.failed:
                     self._fail(ended, supervisor)
                 elif ended.name == "record" and ended.code != 0:
                     ended_early = True
             if ended_early:
                 break
+            self._finish_what_gets_no_more(supervisor)
             if stop.count and not self._result.stopped_by_operator:
                 self._result.stopped_by_operator = True
                 self._view.say("Stopping: what was measured is being finished. Press Ctrl-C again to stop at once.")
                 stop_record_at = self._clock()
+            if not instrument_over and self._folder.is_finished("simulate"):
+                instrument_over, stop_record_at = True, self._clock() + AFTER_INSTRUMENT_S
+            if self._again and "ingest" in self._ended and self._drain_until is None:
+                # its last message may have gone to the process that died
+                self._drain_until = self._clock() + self.config.pipeline.drain_timeout_s
             if stop_record_at is not None and self._clock() >= stop_record_at:
                 self._end_stream(supervisor)
                 stop_record_at = None
             if self._drain_until is not None and (self._clock() > self._drain_until or stop.count > 1):
                 self._note_what_is_unfinished(stop)
                 break
+        self._closing = True
         self._stop_in_order(supervisor, stop)
         for ended in supervisor.poll():
             if ended.failed:
                 self._fail(ended, supervisor)
+
+    def _goes_on(self) -> bool:
+        if "tomography" not in self._ended or self._to_finish:
+            return True
+        if not self._lost:
+            return False
+        if "ingest" in self._ended - self._lost:  # all projections are here
+            return "reconstruct" not in self._ended
+        return "record" not in self._ended
+
+    def _finish_what_gets_no_more(self, supervisor: Supervisor) -> None:
+        """Stop the services behind a dead one along the data flow, each when the one before it has ended."""
+        while self._to_finish and self._to_finish[0] in self._ended:
+            self._to_finish.pop(0)
+            if self._to_finish:
+                supervisor.terminate(self._to_finish[0])
 
     def _end_stream(self, supervisor: Supervisor) -> None:
         """Let the recorder close the log; everything behind it then finishes by itself."""
@@ -190,9 +235,30 @@ class PipelineRun:
         self._view.say(sentence)
         if ended.name == "monitor":
             self._view.say("The scan goes on without its page.")
-        elif ended.name != "simulate":
+        elif ended.name == "record":
             self._record_stopped = True
             self._drain_until = self._clock()
+        elif ended.name in PIPELINE and not ended.asked and not self._closing:
+            self._go_on_without(ended.name, supervisor)
+
+    def _go_on_without(self, name: str, supervisor: Supervisor) -> None:
+        """Start a dead service again, or let those before it work on and those behind it finish."""
+        before = PIPELINE[PIPELINE.index(name) - 1]
+        if name in AGAIN and name not in self._again and before not in self._ended:
+            self._again.add(name)
+            self._ended.discard(name)
+            self._result.service_pids[name] = supervisor.start(name, self._command(name))
+            what = AGAIN[name]
+        else:
+            self._lost.add(name)
+            supervisor.abandon(before)
+            behind = PIPELINE[PIPELINE.index(name) + 1 :]
+            self._to_finish = [later for later in behind if later not in self._ended]
+            if self._to_finish:
+                supervisor.terminate(self._to_finish[0])
+            what = WITHOUT[name]
+        log, recorded = (self._folder.log, RECORDED) if self._replay is None else (self._replay, "The log has it all")
+        self._view.say(f"{recorded}: {what}. Reconstruct it all afterwards: streamptycho replay {log}")
 
     def _stop_in_order(self, supervisor: Supervisor, stop: StopSignal) -> None:
         """Stop the services along the data flow, each after what it had was handed on."""

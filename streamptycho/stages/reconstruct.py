@@ -8,20 +8,24 @@ from dataclasses import replace
 
 from streamptycho.config import ReconstructionConfig
 from streamptycho.messages import (
+    Anomaly,
     Array,
     DiffractionBatch,
     Message,
     ObjectUpdate,
     ProjectionEnd,
     ProjectionStart,
+    Reason,
     ScanEnd,
     ServiceStatus,
 )
 from streamptycho.ptychography import Engine, engine
+from streamptycho.stages.advice import advice, most_frequent
 from streamptycho.stages.latency import Latencies
 from streamptycho.stages.rates import Rate
 from streamptycho.stages.second_try import Held, SecondTries
 
+LEAST_KEPT = 0.1
 PAIRED_TO_VISIBLE = "paired_to_visible"
 RECEIVED_TO_FINAL = "received_to_final"
 
@@ -32,7 +36,7 @@ class ReconstructStage:
     While a projection is finished the next one waits before the door: `accepts` is False from its first message on,
     and the stream log holds what is behind it. A projection is finished after `sweeps`, or after `min_sweeps` when
     the next one waits. One that ends far worse than others is reconstructed again, see `SecondTries`; if that is better
-    there is a second final update of it.
+    there is a second final update of it. One that has hardly any of its frames left is no result and is not handed on.
 
     Parameters
     ----------
@@ -53,6 +57,7 @@ class ReconstructStage:
         self._counters: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._here: Counter[str] = Counter()
+        self._taken = 0
         self._rate = Rate()
         self._error: float | None = None
         self._next_preview_ns = 0
@@ -138,8 +143,10 @@ class ReconstructStage:
 
     def _add(self, batch: DiffractionBatch) -> Iterator[Message]:
         if self._start is None or batch.projection != self._start.projection:
+            self._dropped[Reason.STRAY] += len(batch.index)
             return
         self._counters["frames"] += len(batch.index)
+        self._taken += len(batch.index)
         if batch.paired_ns:
             self._unseen.append((batch.paired_ns, len(batch.index)))
         if batch.received_ns is not None:
@@ -165,9 +172,17 @@ class ReconstructStage:
         if self._again is not None:
             yield from self._finish_again(self._again)
             return
-        end, update = self._end, self._engine.update(final=True)
         here = {reason: count for reason, count in self._here.items() if count}
+        end, update = self._end, None
+        received = max(self._taken, end.frames_received if end else 0)
+        if self._engine.frames >= LEAST_KEPT * received:
+            update = self._engine.update(final=True)
+        yield from self._warnings(self._start.projection, received, here)
         if update is not None:
+            fault = self._engine.fault_of_overlap()
+            if fault is not None:
+                detail = f"projection {self._start.projection}: {fault}"
+                yield Anomaly(source="reconstruct", reason=Reason.OUT_OF_RANGE, unit="messages", detail=detail)
             dropped = Counter(end.dropped if end else {})
             dropped.update(here)
             last_frame_ns = end.last_frame_ns if end else now_ns
@@ -179,12 +194,17 @@ class ReconstructStage:
             self._tries.finish(end, update.error, dict(dropped))
             yield self._completed(update, end, dict(dropped), last_frame_ns)
         else:
-            self._counters["projections_without_frames"] += 1
+            self._counters["projections_left_out"] += 1
         self._dropped.update(here)
         self._unseen.clear()
         self._arrivals.clear()
         self._start = self._end = None
         yield from self._turn_over()
+
+    def _warnings(self, projection: int, received: int, here: dict[str, int]) -> Iterator[Message]:
+        sentence, reason = advice(projection, received, here), most_frequent(here)
+        if sentence is not None and reason is not None:
+            yield Anomaly(source="reconstruct", reason=Reason(reason), count=here[reason], detail=sentence)
 
     def _finish_again(self, held: Held) -> Iterator[Message]:
         update = self._engine.update(final=True)
@@ -196,9 +216,9 @@ class ReconstructStage:
         yield from self._turn_over()
 
     def _try_again(self, held: Held) -> None:
+        self._engine.begin(held.start)
         self._again, self._start, self._end, self._error = held, held.start, held.end, None
         self._counters["second_tries"] += 1
-        self._engine.begin(held.start)
         for batch in held.batches:
             self._engine.add(batch)
 
@@ -219,7 +239,8 @@ class ReconstructStage:
             self.finished = True
             yield following
         elif following is not None:
+            self._engine.begin(following)
             self._start, self._end, self._error = following, None, None
             self._here.clear()
+            self._taken = 0
             self._tries.begin(following)
-            self._engine.begin(following)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from streamptycho import positions
 from streamptycho.config import Config, dump
-from streamptycho.messages import Message, ObjectUpdate, ProjectionEnd, ServiceStatus
+from streamptycho.messages import Anomaly, Message, ObjectUpdate, ProjectionEnd, ServiceStatus
 from streamptycho.recording.nexus import Provenance, write_projection
 from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
@@ -32,16 +32,24 @@ from streamptycho.runtime.sockets import (
     status_endpoint,
 )
 from streamptycho.runtime.supervisor import StopSignal
+from streamptycho.stages.failures import in_words, written_for_people
+from streamptycho.stages.finished_first import FinishedFirst
 from streamptycho.stages.folder import RunFolder, append_json
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.reconstruct import ReconstructStage
-from streamptycho.stages.record import LogFeed, Recorder, RecordStage
+from streamptycho.stages.record import LogFeed, RecordStage
+from streamptycho.stages.recorder import Recorder
 from streamptycho.stages.tomogram_files import volume_writer
 from streamptycho.stages.tomography import TomographyStage
+from streamptycho.stages.unrecorded import Unrecorded, followed
 
 FAILED = 3
 ASK_S = 0.2
 LAST_WORDS_S = 1.0
+
+
+class RecordingError(RuntimeError):
+    """The recording broke off: an instrument that does not answer, or a disk that takes no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,28 +73,39 @@ def run_service(name: str, config: Config, options: ServiceOptions) -> int:
     try:
         SERVICES[name](config, options, stop)
     except Exception as error:  # noqa: BLE001 - the last line of defence: the operator gets a sentence, the log the rest
-        sentence = str(error) or type(error).__name__
+        sentence = in_words(error)
         with contextlib.suppress(OSError):  # a full disk takes no word of it either
-            traceback.print_exc()
+            if not written_for_people(error):
+                traceback.print_exc()
             print(f"{name} failed: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
             options.folder.write_status(ServiceStatus(service=name, state="failed", text=sentence))
-        _wait_until_sent(stop, LAST_WORDS_S)
+        _leave_when_sent(FAILED, stop, LAST_WORDS_S)
         stop.ignore()
         return FAILED
     stop.release()
-    _wait_until_sent(stop)
+    _leave_when_sent(0, stop)
     return 0
 
 
-def _wait_until_sent(stop: StopSignal, at_most_s: float = math.inf) -> None:
-    """Let the next service take what waits for it, unless nobody is left to take it."""
+def _leave_when_sent(code: int, stop: StopSignal, at_most_s: float = math.inf) -> None:
+    """Let the next service take what waits for it, and come back.
+
+    When nobody is left to take it, or the time is over, the process ends here with the code: no sooner would it end by
+    itself than its sockets are empty.
+    """
     deadline = time.monotonic() + at_most_s
     sending = threading.Thread(target=release_sockets, name="sending", daemon=True)
     sending.start()
     while sending.is_alive() and time.monotonic() < deadline:
         sending.join(ASK_S)
-        if stop.orphaned:
-            os._exit(FAILED)
+        if stop.abandoned or stop.orphaned:
+            break
+    if sending.is_alive():
+        stop.ignore()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(FAILED if stop.orphaned else code)
 
 
 def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
@@ -97,7 +116,7 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
         log = StreamLogReader(options.replay)
         feed = LogFeed(log.blocks(), speed=options.speed)
     else:
-        tail = LogTail()
+        tail, unrecorded = LogTail(), Unrecorded()
         writer = StreamLogWriter(options.folder.log, configuration=dump(config), tail=tail)
         writer.flush()
         target = positions.decoder(config.positions)
@@ -114,9 +133,10 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
             sync_s=config.record.sync_s,
             connect_timeout_s=config.record.connect_timeout_s,
             warn_s=config.record.disk_warning_s,
+            unrecorded=unrecorded if config.record.when_full == "go_on" else None,
         )
         recorder.start()
-        feed = LogFeed(StreamLogReader(options.folder.log, tail).follow_blocks())
+        feed = LogFeed(followed(StreamLogReader(options.folder.log, tail).follow_blocks(), unrecorded))
     ending = False
 
     def should_stop() -> bool:
@@ -129,14 +149,15 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
                 feed.stop()
         if recorder is not None and recorder.failure is not None:
             feed.stop()
-        return stop.count > 1 or stop.orphaned
+        never_connected = recorder is not None and recorder.failure is not None and recorder.bytes == 0
+        return stop.count > 1 or stop.orphaned or never_connected
 
-    _loop(RecordStage(recorder, log), feed, data, config, options, should_stop)
+    _loop(RecordStage(recorder, log), feed, data, config, options, stop, should_stop=should_stop)
     if recorder is not None:
         recorder.stop()
         recorder.join()
         if recorder.failure is not None:
-            raise RuntimeError(recorder.failure)
+            raise RecordingError(recorder.failure)
 
 
 def _ingest(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
@@ -162,15 +183,17 @@ def _reconstruct(config: Config, options: ServiceOptions, stop: StopSignal) -> N
         options,
         stop,
         projection_writer(config, options.folder),
+        warning_writer(options.folder),
     )
 
 
 def _tomography(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     with ThreadPoolExecutor(1, "alignment") as aside:
         stage = TomographyStage(config.scan_id, config.tomography, aside.submit)
+        following = PullSource(data_endpoint(config.pipeline.reconstruct), config.pipeline.high_water_mark)
         _loop(
             stage,
-            PullSource(data_endpoint(config.pipeline.reconstruct), config.pipeline.high_water_mark),
+            FinishedFirst(options.folder, following),
             None,
             config,
             options,
@@ -201,7 +224,8 @@ def _monitor(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
 def _simulate(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     from streamptycho.stages.simulate import simulate
 
-    simulate(config, stop)
+    over = ServiceStatus(service="simulate", state="finished", text="the simulated scan is over")
+    simulate(config, stop, when_over=None if options.parent is None else lambda: options.folder.write_status(over))
 
 
 SERVICES: dict[str, Callable[[Config, ServiceOptions, StopSignal], None]] = {
@@ -220,16 +244,25 @@ def _loop(
     data: Sink | None,
     config: Config,
     options: ServiceOptions,
-    should_stop: Callable[[], bool],
+    stop: StopSignal,
     *taps: Tap,
+    should_stop: Callable[[], bool] | None = None,
 ) -> None:
     address = getattr(config.pipeline, stage.name)
     look = PubSink(status_endpoint(address, config.pipeline.bind))
-    loop = ServiceLoop(stage, source, data, look, taps=(*taps, status_writer(options.folder)), should_stop=should_stop)
+    loop = ServiceLoop(
+        stage,
+        source,
+        data,
+        look,
+        taps=(*taps, status_writer(options.folder)),
+        should_stop=should_stop or stop,
+        nobody_takes=lambda: stop.abandoned,
+    )
     try:
         loop.run()
     except Exception as error:
-        loop.publish_status(failure=str(error) or type(error).__name__)
+        loop.publish_status(failure=in_words(error))
         raise
     finally:
         for port in (source, data, look):
@@ -254,6 +287,16 @@ def accounting_writer(folder: RunFolder) -> Tap:
     def write(message: Message) -> None:
         if isinstance(message, ProjectionEnd):
             folder.append_accounting(message)
+
+    return write
+
+
+def warning_writer(folder: RunFolder) -> Tap:
+    """Return a tap that notes what is wrong with whole projections."""
+
+    def write(message: Message) -> None:
+        if isinstance(message, Anomaly) and message.source == "reconstruct" and message.detail:
+            append_json(folder.warnings, {"reason": message.reason, "count": message.count, "text": message.detail})
 
     return write
 

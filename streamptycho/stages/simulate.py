@@ -15,9 +15,15 @@ ASK_S = 0.1
 
 
 def simulate(
-    config: Config, should_stop: Callable[[], bool], say: Callable[[str], None] = lambda text: None
+    config: Config,
+    should_stop: Callable[[], bool],
+    say: Callable[[str], None] = lambda text: None,
+    when_over: Callable[[], None] | None = None,
 ) -> InstrumentReport:
     """Run the simulated instrument until its scan is over or it is told to stop.
+
+    With `when_over` that is called when the scan is over, and the instrument stays until it is told to stop, as a real
+    one does.
 
     Raises
     ------
@@ -40,6 +46,9 @@ def simulate(
         with InstrumentServer.for_config(config, instrument.events(time.time())) as server:
             say(f"detector at {server.detector_endpoint}, PandABox data port {server.positions_port}; waiting")
             report = server.run(stop, CONNECT_S)
+            if when_over is not None:
+                when_over()
+                stop.wait()
     finally:
         over.set()
         watcher.join()

@@ -6,17 +6,22 @@ from collections import Counter
 from typing import Any
 
 from streamptycho import __version__
+from streamptycho.stages.advice import advice, most_frequent
 from streamptycho.stages.folder import RunFolder, read_json_lines
 from streamptycho.stages.latency import described
 from streamptycho.stages.pipeline import RunResult
+
+MOST_ALIKE = 3
 
 
 def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | None) -> dict[str, Any]:
     """Return the summary of a run.
 
     `frames.anomalies` counts what was noticed and lost no frame. `frames.unexplained` is what was announced by the
-    detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong. `log` is
-    what a replay found damaged in its log and left out. `latency` tells how long frames took through the pipeline.
+    detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong. `log` says
+    how many messages went around a full log, and what a replay found damaged in its log and left out. `latency` tells
+    how long frames took through the pipeline, `no_volume_because` why there is no volume, and
+    `warnings` which projections lost most of their frames or cannot be right.
 
     Parameters
     ----------
@@ -45,6 +50,7 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
         "streamptycho": __version__,
         "duration_s": round(result.duration_s, 3),
         "failures": result.failures,
+        "warnings": _warnings(folder, ends),
         "stopped_by_operator": result.stopped_by_operator,
         "frames": {
             "sent": sent,
@@ -55,9 +61,10 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
             "left_out_of_reconstruction": dict(not_reconstructed),
             "anomalies": {reason: count for reason, count in anomalies.items() if reason not in dropped},
         },
-        "log": {name: read.get(name, 0) for name in ("torn_bytes", "corrupt_records")},
+        "log": {name: read.get(name, 0) for name in ("not_recorded", "torn_bytes", "corrupt_records")},
         "projections": [_projection(end, finished.get(end["projection"])) for end in ends],
         "volume": volume,
+        "no_volume_because": None if volume is not None else statuses.get("tomography", {}).get("text"),
         "latency": described(statuses),
         "rates": _rates(ends, finished, result),
     }
@@ -72,6 +79,7 @@ def _projection(end: dict[str, Any], line: dict[str, Any] | None) -> dict[str, A
         "frames_sent": end["frames_sent"],
         "frames_paired": end["frames_paired"],
         "dropped": end["dropped"],
+        "reconstructed": bool(line),
         "error": line.get("error"),
         "noise_floor": line.get("noise_floor"),
         "correction_rms_m": line.get("correction_rms_m"),
@@ -80,6 +88,23 @@ def _projection(end: dict[str, Any], line: dict[str, Any] | None) -> dict[str, A
         "sweeps": line.get("sweeps"),
         "latency_s": line.get("latency_s"),
     }
+
+
+def _warnings(folder: RunFolder, ends: list[dict[str, Any]]) -> list[str]:
+    """Return what is wrong with projections, of each kind the first few."""
+    kinds: dict[str, list[str]] = {}
+    for end in ends:
+        sentence = advice(end["projection"], end["frames_sent"], end["dropped"])
+        if sentence is not None:
+            kinds.setdefault(str(most_frequent(end["dropped"])), []).append(sentence)
+    for line in read_json_lines(folder.warnings):
+        kinds.setdefault(line["reason"], []).append(line["text"])
+    said = []
+    for sentences in kinds.values():
+        said += sentences[:MOST_ALIKE]
+        if len(sentences) > MOST_ALIKE:
+            said.append(f"the same of {len(sentences) - MOST_ALIKE} more projections")
+    return said
 
 
 def _rates(ends: list[dict[str, Any]], finished: dict[int, dict[str, Any]], result: RunResult) -> dict[str, float]:

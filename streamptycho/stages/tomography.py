@@ -9,7 +9,8 @@ from concurrent.futures import Future
 from streamptycho.config import TomographyConfig
 from streamptycho.messages import Anomaly, Message, ObjectUpdate, ScanEnd, ServiceStatus, VolumeUpdate
 from streamptycho.tomography import Aggregator, AggregatorProtocol, AlignmentJob, Refined, aggregator
-from streamptycho.tomography.refractive_index import UNITS
+from streamptycho.tomography.air_level import air_text
+from streamptycho.tomography.volume_resolution import resolution_text
 
 REFINE_EVERY = 1.25
 
@@ -111,17 +112,12 @@ class TomographyStage:
         if update is not None:
             self._text = f"volume of {update.projections_used} projections{_progress(update)}"
             yield update
+        elif self.aggregator.projections_used:
+            count = self.aggregator.projections_used
+            some = f"{count} projections" if count > 1 else "1 projection"
+            self._text = f"{some} at one angle: a volume takes at least two, a tenth of a degree apart"
 
 
 def _progress(update: VolumeUpdate) -> str:
     """Return what to tell of noise and resolution, and whether the resolution is what the operator wants."""
-    wanted, now = update.figures.get("wanted_resolution_m"), update.resolution_m
-    noise, unit = update.figures.get(f"air_noise_{update.quantity}"), UNITS.get(update.quantity, "")
-    said = "" if noise is None else f", noise of the air {noise:.2g} {unit or update.quantity}"
-    if now is None:
-        return said
-    text = f"{said}, {now * 1e9:.0f} nm half-period resolution (1/2 bit)"
-    if wanted is None:
-        return text
-    reached = update.figures.get("wanted_resolution_reached", 0.0) > 0
-    return f"{text}: the wanted {wanted * 1e9:.0f} nm {'are reached' if reached else 'are not reached yet'}"
+    return "".join(f", {said}" for said in (air_text(update), resolution_text(update)) if said)

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
+from streamptycho.array import backend
 from streamptycho.config import TomographyConfig
 from streamptycho.messages import Anomaly, Array, ObjectUpdate, Reason, VolumeUpdate
 from streamptycho.registry import Registry
-from streamptycho.resolution import resolutions_m
-from streamptycho.tomography.backprojection import MAX_VOXELS, IncrementalBackProjection, VolumeTooLargeError
-from streamptycho.tomography.figures import air_noise, dose_gy, largest_gap_deg, motion
+from streamptycho.tomography.acceptance import Acceptance, diverged
+from streamptycho.tomography.backprojection import MAX_VOXELS, IncrementalBackProjection, VolumeTooLargeError, filled
+from streamptycho.tomography.cuda_back_projection import back_projection
+from streamptycho.tomography.figures import (
+    air_figures,
+    angular_span_deg,
+    densities,
+    dose_gy,
+    matter_mean,
+    motion,
+)
+from streamptycho.tomography.final_volume import slabs
 from streamptycho.tomography.frame import Extent, Frame
-from streamptycho.tomography.gridrec import TomopyMissingError, gridrec, tomopy_available
-from streamptycho.tomography.half_volumes import half_volume_correlation
-from streamptycho.tomography.interface import AggregatorProtocol, ProjectionStack
+from streamptycho.tomography.gridrec import TomopyMissingError, tomopy_available
+from streamptycho.tomography.incoming import phase_of, placed
+from streamptycho.tomography.interface import AggregatorProtocol, ProjectionStack, VolumeSlabs
 from streamptycho.tomography.joint_alignment import AlignmentJob, apply_alignment
-from streamptycho.tomography.phase import PhaseError, ProjectionPhase, projection_phase, reliable_area
-from streamptycho.tomography.placed_projection import DARKEST, PlacedProjection, mean_profile, realigned_shifts_px
+from streamptycho.tomography.phase import PhaseError
+from streamptycho.tomography.placed_projection import PlacedProjection, mean_profile, realigned_shifts_px
 from streamptycho.tomography.refinement import Refined
 from streamptycho.tomography.refractive_index import quantity_per_radian
-from streamptycho.tomography.sirt import sirt
+from streamptycho.tomography.volume_resolution import VolumeResolution
 
 PIXEL_TOLERANCE = 5e-4
 ENERGY_TOLERANCE = 5e-4
 REALIGN_PX = 0.02
-RESOLUTION_EVERY = 1.15
-JUDGED_FROM = 8
+MIN_SPAN_DEG = 0.1
 
 
 class Aggregator:
@@ -38,7 +47,10 @@ class Aggregator:
     Projections are placed by `origin_xy_m` in a frame about the first, which grows when one does not fit, then
     aligned. With `align: none` positions are trusted and the rotation axis is x = 0 of the stage.
 
-    Memory per projection: 8 bytes per reliable object pixel and 4 per pixel of the frame; see
+    Projections of one angle, or within a tenth of a degree of it, are no volume: there are no orthoslices until another
+    one comes.
+
+    Memory per projection: 12 bytes per reliable object pixel and 4 per pixel of the frame; see
     `IncrementalBackProjection` for the volume.
 
     Parameters
@@ -49,6 +61,13 @@ class Aggregator:
         Filter, quantity, alignment, size.
     max_voxels
         Bound of the volume.
+
+    Raises
+    ------
+    DeviceError
+        If the configured device cannot be used here.
+    TomopyMissingError
+        If gridrec is configured and tomopy is not installed.
     """
 
     def __init__(self, scan_id: str, config: TomographyConfig, *, max_voxels: int = MAX_VOXELS) -> None:
@@ -57,6 +76,7 @@ class Aggregator:
                 "tomography.final_volume: gridrec needs tomopy, which is not installed here: "
                 "install it from conda-forge, or set final_volume: fbp"
             )
+        backend(config.device)
         self.scan_id = scan_id
         self._config = config
         self._max_voxels = max_voxels
@@ -65,8 +85,9 @@ class Aggregator:
         self._sums: IncrementalBackProjection | None = None
         self._pixel_m = 0.0
         self._energy_ev = 0.0
-        self._resolutions_m: dict[str, float] = {}
-        self._judged = 0
+        self._resolution = VolumeResolution(config.wanted_resolution_m)
+        self._acceptance = Acceptance()
+        self._refused: set[int] = set()
         self._unsaid: list[Anomaly] = []
 
     @property
@@ -77,26 +98,28 @@ class Aggregator:
     def add(self, update: ObjectUpdate) -> list[Anomaly]:
         """Take a projection, in place of an earlier one of the same number.
 
-        One that cannot be used (another scan, no angle, another pixel or energy, not finite, hardly lit, far from
-        all others, or making the volume too large) is answered by an `Anomaly` and leaves the volume as it was.
+        One that has diverged or cannot be used (another scan, no angle, another pixel or energy, not finite, hardly
+        lit, far from all others, or making the volume too large) is answered by an `Anomaly` and leaves the volume as
+        it was. So is every one that `Acceptance` sets aside, until it fits the others or is replaced.
         """
         fault = self._fault(update)
         if fault is not None:
             return [self._anomaly(update, *fault)]
         try:
-            air = _given_air(update.coverage, self._config.air_columns_px)
-            phase = projection_phase(update.object, update.coverage, unwrap=self._config.unwrap, air=air)
+            phase = phase_of(update, self._config)
         except PhaseError as error:
             return [self._anomaly(update, Reason.CORRUPT, str(error))]
-        assert update.angle_deg is not None
-        item = PlacedProjection.of(phase, float(update.angle_deg), np.asarray(update.origin_xy_m), update.pixel_m)
+        failed = diverged(phase)
+        if failed is not None:
+            self._refused |= {update.projection} - self._projections.keys()
+            return [self._anomaly(update, Reason.CORRUPT, failed)]
+        item = placed(update, phase)
         if self._config.align == "none" and not item.extent.x_m[0] <= 0.0 <= item.extent.x_m[1]:
             text = (
                 f"the rotation axis x = 0 is outside of the projection, {item.extent.x_m[0]:.6g} to "
                 f"{item.extent.x_m[1]:.6g} m: set positions.x.offset, or tomography.align: mass"
             )
             return [self._anomaly(update, Reason.OUT_OF_RANGE, text)]
-        item.fluence_per_m2 = _fluence_per_m2(update, phase)
         others = self._projections.keys() - {update.projection}
         if others and self._frame is not None and not self._frame.touches(item.extent):
             text = "it was taken elsewhere on the sample than all others"
@@ -105,24 +128,25 @@ class Aggregator:
             self._take(update, item)
         except VolumeTooLargeError as error:
             return [self._anomaly(update, Reason.OUT_OF_RANGE, str(error))]
-        return []
+        self._refused.discard(update.projection)
+        return self._set_aside()
 
     def update(self, *, final: bool = False) -> VolumeUpdate | None:
-        """Return the orthoslices so far, None before the first projection.
+        """Return the orthoslices so far, None while the projections are of one angle.
 
         `final` True first aligns all projections once more: each against all others, and jointly if configured.
-        The resolution is measured then, and whenever the number of projections has grown by a seventh.
+        The resolution is brought up to date then (see `VolumeResolution`).
         """
-        if self._sums is None:
+        if self._sums is None or not self._is_volume():
             return None
         if final:
             self._realign()
+            self._unsaid += self._set_aside()
             job = self.alignment()
             if job is not None:
                 self._unsaid += self.realign(job, job.run())
-        if final or len(self._projections) >= max(JUDGED_FROM, RESOLUTION_EVERY * self._judged):
-            self._judged = len(self._projections)
-            self._resolutions_m = self._measured_resolutions_m()
+        assert self._frame is not None
+        self._resolution.judge(self._sums, self._projections, self._frame, final=final)
         factor = self._factor()
         across_z, across_y, across_x = (image * factor for image in self._sums.orthoslices())
         return VolumeUpdate(
@@ -133,7 +157,8 @@ class Aggregator:
             voxel_m=self._pixel_m,
             quantity=self._config.quantity,
             projections_used=self._in_volume(),
-            resolution_m=self._resolutions_m.get("half_bit"),
+            resolution_m=self._resolution.stated_m,
+            fsc=self._resolution.curve(),
             figures=self._figures((across_z, across_y, across_x)),
             final=final,
         )
@@ -167,83 +192,104 @@ class Aggregator:
             for key, ratio in applied.untrusted.items()
         ]
 
-    def volume(self) -> Array:
-        """Return the volume (Z, Y, X) float32 in the configured quantity, (0, 0, 0) before the first projection."""
-        if self._sums is None:
-            return np.zeros((0, 0, 0), np.float32)
-        if self._config.final_volume == "gridrec":
-            stack = self._trusted_stack()
-            volume = gridrec(self._line_integrals(stack), stack.angles_deg, self._config.filter)
-        elif self._config.final_volume == "sirt":
-            stack = self._trusted_stack()
-            mass = self._line_integrals(stack) * np.sign(self._factor())
-            volume = sirt(mass, stack.angles_deg, rounds=self._config.sirt_rounds) * np.sign(self._factor())
-        else:
+    def volume(self, *, final: bool = True) -> Array:
+        """Return the volume (Z, Y, X) float32 in the configured quantity, (0, 0, 0) while there is none.
+
+        `final` False makes it by filtered back-projection, however it is to be made at the end.
+        """
+        if self._sums is not None and self._is_volume() and (self._config.final_volume == "fbp" or not final):
             volume = self._sums.volume()
-        volume *= self._factor()
-        return volume
+            volume *= self._factor()
+            return volume
+        made = self.slabs()
+        return filled(made.shape, made.slabs)
+
+    def slabs(self) -> VolumeSlabs:
+        """Return what `volume` does piece by piece: a large volume is never held whole."""
+        if self._sums is None or not self._is_volume():
+            return VolumeSlabs((0, 0, 0), ())
+        pieces = slabs(self._config, self._sums, self._trusted_stack, self._factor())
+        return VolumeSlabs(self.volume_shape, pieces)
+
+    def slice_at(self, axis: Literal["z", "y", "x"], index: int) -> Array:
+        """Return one slice across an axis, axes as in the orthoslices, made when it is asked for.
+
+        Raises
+        ------
+        IndexError
+            If there is no such slice.
+        """
+        shape = self.volume_shape
+        number = "zyx".index(axis)
+        if not 0 <= index < shape[number]:
+            raise IndexError(f"slice {index} across {axis} is not in a volume of {shape} (z, y, x)")
+        assert self._sums is not None
+        z, y, x = (slice(index, index + 1) if axis == at else slice(None) for at in "zyx")
+        return self._sums.region(z, y, x).squeeze(number) * self._factor()
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Z, Y and X of the volume, zero while there is none."""
+        if self._sums is None or not self._is_volume():
+            return 0, 0, 0
+        rows, columns = self._sums.shape
+        return rows, columns, columns
 
     def projection_stack(self) -> ProjectionStack:
         """Return the projections as they are in the volume."""
         keys = sorted(self._projections)
         items = [self._projections[key] for key in keys]
         frame = self._frame or Frame((0, 0), (0.0, 0.0), 1.0)
-        shape = (len(keys), *frame.shape)
+        phase = np.empty((len(keys), *frame.shape), np.float32)
+        magnitude = np.empty_like(phase)
+        for k, item in enumerate(items):
+            phase[k], magnitude[k] = item.placed_phase(frame), item.placed_magnitude(frame)
         return ProjectionStack(
             keys=np.array(keys, dtype=np.int64),
             angles_deg=np.array([item.angle_deg for item in items], dtype=np.float64),
-            phase_rad=np.array([item.placed_phase(frame) for item in items], dtype=np.float32).reshape(shape),
-            magnitude=np.array([item.placed_magnitude(frame) for item in items], dtype=np.float32).reshape(shape),
+            phase_rad=phase,
+            magnitude=magnitude,
             shifts_px=np.array([item.shift_px for item in items], dtype=np.float64).reshape(-1, 2),
             pixel_m=self._pixel_m,
             center_xy_m=frame.center_xy_m,
         )
 
     def resolution_m(self) -> float | None:
-        """Return the half-period 1/2-bit resolution by Fourier shell correlation of the volumes of even and odd angles.
+        """Return the half-period resolution by the worst of its limits (see `VolumeResolution`), measured now.
 
-        Each half has half of the angles, so the figure is on the safe side. None with fewer than eight projections,
-        or where the halves agree nowhere.
+        None with fewer than eight projections, or where the volumes of even and odd angles agree nowhere.
         """
-        if self._sums is None:
+        if self._sums is None or self._frame is None:
             return None
-        return self._measured_resolutions_m().get("half_bit")
-
-    def _measured_resolutions_m(self) -> dict[str, float]:
-        assert self._sums is not None
-        trusted = [key for key, item in self._projections.items() if item.trusted]
-        by_angle = sorted(trusted, key=lambda key: self._projections[key].angle_deg % 180.0)
-        curve = half_volume_correlation(self._sums, by_angle)
-        return {} if curve is None else resolutions_m(curve, self._pixel_m)
+        self._resolution.judge(self._sums, self._projections, self._frame, final=True)
+        return self._resolution.stated_m
 
     def _figures(self, slices: tuple[Array, Array, Array]) -> dict[str, float]:
         items = list(self._projections.values())
-        noise = air_noise(slices[:1])
-        figures = {
-            **({} if noise is None else {f"air_noise_{self._config.quantity}": noise}),
-            **{f"resolution_{name}_m": value for name, value in self._resolutions_m.items()},
+        matter, config = matter_mean(slices[0]), self._config
+        return {
+            **air_figures(slices[:1], config.quantity),
+            **({} if matter is None else densities(matter, config.quantity, self._energy_ev, config.a_over_z)),
+            **self._resolution.figures(),
             **self._motion(),
             **dose_gy(items, self._energy_ev, self._pixel_m, self._config.a_over_z),
             "energy_ev": self._energy_ev,
-            "largest_gap_deg": largest_gap_deg(np.array([item.angle_deg for item in items if item.trusted])),
             "residues": float(sum(item.residues for item in items)),
             "phase_corrected_px": float(sum(item.corrected_px for item in items)),
-            "left_out_projections": float(len(items) - self._in_volume()),
+            "left_out_projections": float(len(items) - self._in_volume() + len(self._refused)),
         }
-        wanted, reached = self._config.wanted_resolution_m, self._resolutions_m.get("half_bit")
-        if wanted is not None:
-            figures["wanted_resolution_m"] = wanted
-            figures["wanted_resolution_reached"] = float(reached is not None and reached <= wanted)
-        return figures
 
     def _motion(self) -> dict[str, float]:
         if self._frame is None:
             return {}
-        figures = motion(self._projections)
-        axis_px = figures.pop("rotation_axis_px", None)
-        if axis_px is not None:
-            figures["rotation_axis_x_m"] = self._frame.center_xy_m[0] + axis_px * self._pixel_m
+        figures = motion(self._projections, self._pixel_m)
+        axis_m = figures.pop("rotation_axis_m", None)
+        if axis_m is not None:
+            figures["rotation_axis_x_m"] = self._frame.center_xy_m[0] + axis_m
         return figures
+
+    def _is_volume(self) -> bool:
+        return angular_span_deg(np.array([item.angle_deg for item in self._projections.values()])) >= MIN_SPAN_DEG
 
     def _in_volume(self) -> int:
         return sum(item.trusted for item in self._projections.values())
@@ -251,19 +297,7 @@ class Aggregator:
     def _trusted_stack(self) -> ProjectionStack:
         stack = self.projection_stack()
         use = np.array([self._projections[int(key)].trusted for key in stack.keys], dtype=bool)
-        return replace(
-            stack,
-            keys=stack.keys[use],
-            angles_deg=stack.angles_deg[use],
-            phase_rad=stack.phase_rad[use],
-            magnitude=stack.magnitude[use],
-            shifts_px=stack.shifts_px[use],
-        )
-
-    def _line_integrals(self, stack: ProjectionStack) -> Array:
-        if self._config.quantity == "beta":
-            return np.asarray(-np.log(np.maximum(stack.magnitude, DARKEST)), np.float32)
-        return stack.phase_rad
+        return stack.only(use)
 
     def _fault(self, update: ObjectUpdate) -> tuple[Reason, str] | None:
         if update.scan_id != self.scan_id:
@@ -282,6 +316,13 @@ class Aggregator:
         if others and abs(update.energy_ev / self._energy_ev - 1) > ENERGY_TOLERANCE:
             return Reason.OUT_OF_RANGE, f"was taken at {update.energy_ev:.6g} eV, the volume at {self._energy_ev:.6g}"
         return None
+
+    def _set_aside(self) -> list[Anomaly]:
+        assert self._frame is not None
+        judged = self._acceptance.judge(self._projections, self._frame)
+        for key in judged.changed:
+            self._back_project(key)
+        return [self._excluded(key, Reason.CORRUPT, why) for key, why in judged.reasons.items()]
 
     def _anomaly(self, update: ObjectUpdate, reason: Reason, text: str) -> Anomaly:
         return self._excluded(update.projection, reason, text)
@@ -317,7 +358,7 @@ class Aggregator:
         axis_x_m = 0.0 if config.align == "none" else None
         frame = Frame.around(extent, pixel_m, config.width_px, config.height_px, axis_x_m)
         if frame != self._frame or self._sums is None:
-            self._sums = IncrementalBackProjection(frame.shape, config.filter, max_voxels=self._max_voxels)
+            self._sums = back_projection(frame.shape, config.filter, max_voxels=self._max_voxels, device=config.device)
         elif first:
             for key in list(self._projections):
                 if key in self._sums:
@@ -361,22 +402,6 @@ class Aggregator:
     def _factor(self) -> np.float32:
         config = self._config
         return np.float32(quantity_per_radian(config.quantity, self._energy_ev, self._pixel_m, config.a_over_z))
-
-
-def _given_air(coverage: Array, columns_px: tuple[int, int] | None) -> Array | None:
-    if columns_px is None or coverage.ndim != 2 or not np.isfinite(coverage).all():
-        return None
-    area = reliable_area(coverage)
-    left, right = np.cumsum(area, axis=1), np.cumsum(area[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(area & ((left <= columns_px[0]) | (right <= columns_px[1])))
-
-
-def _fluence_per_m2(update: ObjectUpdate, phase: ProjectionPhase) -> float:
-    lit = phase.weight >= 1
-    if not lit.any():
-        return 0.0
-    air = float(np.median(np.abs(update.object[lit]) / np.maximum(phase.magnitude[lit], DARKEST)))
-    return float(np.median(update.coverage[lit])) * air**2 / update.pixel_m**2
 
 
 AggregatorFactory = Callable[[str, TomographyConfig], AggregatorProtocol]

@@ -76,15 +76,21 @@ def _margins(inside: Array) -> tuple[Array, Array]:
     return np.asarray(inside & (from_left <= width)), np.asarray(inside & (from_right <= width))
 
 
-def _grow(residual: Array, inside: Array, margins: Array) -> Array:
+def _grow(residual: Array, inside: Array, margins: Array, known: Array | None = None) -> Array:
     smooth = _smoothed(residual, inside)
-    tolerance = max(3.0 * _spread(smooth[margins]), 0.005)
+    tolerance = max(3.0 * _spread(smooth[margins if known is None else known]), 0.005)
     matter = inside & (np.abs(smooth) > tolerance)
     matter = scipy.ndimage.binary_opening(matter, iterations=1)
     matter = scipy.ndimage.binary_dilation(matter, iterations=MATTER_GROWTH_PX)
     labels, _ = scipy.ndimage.label(inside & ~matter)
     touching = np.unique(labels[margins & (labels > 0)])
     return np.asarray(np.isin(labels, touching[touching > 0]))
+
+
+def grown_air(residual: Array, inside: Array, known: Array) -> Array:
+    """Return what is air (H, W) bool by its distance from a surface: connected to the margins, as flat as `known`."""
+    left, right = _margins(inside)
+    return _grow(residual, inside, left | right, known)
 
 
 def _plane_through(phase_rad: Array, chosen: Array, rounds: int) -> AirFit:
@@ -100,8 +106,8 @@ def _plane_through(phase_rad: Array, chosen: Array, rounds: int) -> AirFit:
     residual = values
     for _ in range(rounds):
         # The small diagonal keeps the plane level where the pixels (one column, say) do not determine its slope.
-        normal = (system * weights[:, None]).T @ system + 1e-9 * values.size * np.eye(3)
-        plane = np.linalg.solve(normal, (system * weights[:, None]).T @ values)
+        weighted = (system * weights[:, None]).T
+        plane = np.linalg.solve(weighted @ system + 1e-9 * values.size * np.eye(3), weighted @ values)
         residual = values - system @ plane
         scale = max(2.0 * noise, 0.02, 0.6 * scale)
         below = np.where(residual < 0, (scale / np.maximum(-residual, scale)) ** 2, 1.0)

@@ -7,8 +7,7 @@ at index n // 2 of both the detector rows' X columns and the volume's (Z, Y, X) 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator
 
 import numpy as np
 
@@ -17,8 +16,11 @@ from streamptycho.tomography.angular_weights import angular_weights, total_to_pi
 from streamptycho.tomography.back_projector import back_project, back_projected, upright
 from streamptycho.tomography.filter_columns import filtered_columns
 from streamptycho.tomography.filtering import FilterName
+from streamptycho.tomography.running_sum import Filtered, RunningSum
 
 MAX_VOXELS = 4_000_000_000
+LIVE_VOXELS = 64_000_000
+SLAB_ROWS = 64
 
 
 class VolumeTooLargeError(ValueError):
@@ -29,56 +31,6 @@ class ProjectionError(ValueError):
     """A projection that cannot be part of the volume."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Filtered:
-    """One filtered projection, `columns` (X, Z) float32: z runs fastest, as in the sums."""
-
-    angle_deg: float
-    columns: Array
-
-
-class _Box:
-    """The sum over a part of the volume, and which projections with which weights are in it."""
-
-    def __init__(self, start: tuple[int, int, int], shape: tuple[int, int, int], dtype: type) -> None:
-        self.z, self.y, self.x = start
-        depth, height, width = shape
-        self.total: Array = np.zeros((height, width, depth), dtype=dtype)
-        self.applied: dict[Hashable, tuple[float, _Filtered]] = {}
-
-    def bring_to(self, target: Mapping[Hashable, tuple[float, _Filtered]]) -> None:
-        changes = [
-            (-weight, old)
-            for key, (weight, old) in self.applied.items()
-            if key not in target or target[key][1] is not old
-        ]
-        for key, (weight, new) in target.items():
-            applied = self.applied.get(key)
-            present = applied[0] if applied is not None and applied[1] is new else 0.0
-            if abs(weight - present) > 1e-12:
-                changes.append((weight - present, new))
-        if len(changes) >= len(target):
-            self.total[...] = 0
-            changes = list(target.values())
-        self._add(changes)
-        self.applied = dict(target)
-
-    def _add(self, changes: list[tuple[float, _Filtered]]) -> None:
-        changes = sorted(changes, key=lambda change: change[1].angle_deg)
-        if not changes:
-            return
-        columns = np.empty((min(len(changes), 32), *changes[0][1].columns.shape), np.float32)
-        for first in range(0, len(changes), 32):
-            some = changes[first : first + 32]
-            back_project(
-                self.total,
-                np.stack([filtered.columns for _, filtered in some], out=columns[: len(some)]),
-                np.array([filtered.angle_deg for _, filtered in some]),
-                np.array([weight for weight, _ in some]),
-                (self.z, self.y, self.x),
-            )
-
-
 class IncrementalBackProjection:
     """Orthoslices after every projection, and the whole volume when asked.
 
@@ -86,7 +38,9 @@ class IncrementalBackProjection:
     back-projected. When more than that has changed the sum starts afresh, so the result is that of a single
     reconstruction of the same projections to the rounding of float32, in any order of arrival.
 
-    Memory: 4 Z X bytes per projection; 8 (X X + 2 Z X) for the orthoslices; 4 Z X X more once `volume` is called.
+    Memory: 4 Z X bytes per projection, 8 (X X + 2 Z X) for the orthoslices, and once `volume` is called 4 Z X X more. A
+    volume of more than `LIVE_VOXELS` is never kept, but made anew each time: `slabs` takes 256 X X bytes, and as much
+    again of each projection's 64 rows; `volume` that and the result.
 
     Parameters
     ----------
@@ -110,14 +64,9 @@ class IncrementalBackProjection:
         check_shape(rows, columns, max_voxels)
         self.shape = shape
         self._filter: FilterName = filter_name
-        self._projections: dict[Hashable, _Filtered] = {}
-        middle_z, middle = rows // 2, columns // 2
-        self._slices = (
-            _Box((middle_z, 0, 0), (1, columns, columns), np.float64),
-            _Box((0, middle, 0), (rows, 1, columns), np.float64),
-            _Box((0, 0, middle), (rows, columns, 1), np.float64),
-        )
-        self._volume: _Box | None = None
+        self._projections: dict[Hashable, Filtered] = {}
+        self._slices: tuple[RunningSum, ...] = ()
+        self._volume: RunningSum | None = None
 
     def __len__(self) -> int:
         return len(self._projections)
@@ -137,8 +86,7 @@ class IncrementalBackProjection:
             raise ProjectionError(f"projection {key!r} must have shape {self.shape}, got {line_integrals.shape}")
         if not (math.isfinite(angle_deg) and np.isfinite(line_integrals).all()):
             raise ProjectionError(f"projection {key!r} must be finite, with a finite angle: it has NaN or infinity")
-        columns = filtered_columns(line_integrals[None], self._filter)[0]
-        self._projections[key] = _Filtered(float(angle_deg), columns)
+        self._projections[key] = Filtered(float(angle_deg), self._filtered(line_integrals))
 
     def remove(self, key: Hashable) -> None:
         """Take a projection out of the volume.
@@ -153,6 +101,13 @@ class IncrementalBackProjection:
     def orthoslices(self) -> tuple[Array, Array, Array]:
         """Return the central slices across z (Y, X), across y (Z, X) and across x (Z, Y), float32."""
         target, scale = self._target()
+        rows, columns = self.shape
+        middle_z, middle = rows // 2, columns // 2
+        self._slices = self._slices or (
+            RunningSum((middle_z, 0, 0), (1, columns, columns), np.float64),
+            RunningSum((0, middle, 0), (rows, 1, columns), np.float64),
+            RunningSum((0, 0, middle), (rows, columns, 1), np.float64),
+        )
         for box in self._slices:
             box.bring_to(target)
         across_z, across_y, across_x = (box.total for box in self._slices)
@@ -164,23 +119,45 @@ class IncrementalBackProjection:
 
     def volume(self) -> Array:
         """Return the volume (Z, Y, X) float32 of all projections."""
-        target, scale = self._target()
         rows, columns = self.shape
+        if rows * columns**2 > LIVE_VOXELS:
+            return filled((rows, columns, columns), self.slabs())
+        target, scale = self._target()
         if self._volume is None:
-            self._volume = _Box((0, 0, 0), (rows, columns, columns), np.float32)
+            self._volume = RunningSum((0, 0, 0), (rows, columns, columns), np.float32)
         self._volume.bring_to(target)
         return upright(self._volume.total, scale)
+
+    def slabs(self) -> Iterator[Array]:
+        """Return the volume (Z, Y, X) float32 from top to bottom, `SLAB_ROWS` at a time, made while they are taken."""
+        target, scale = self._target()
+        rows, columns = self.shape
+        ordered = sorted(target.values(), key=lambda weighted: weighted[1].angle_deg)
+        angles = np.array([filtered.angle_deg for _, filtered in ordered])
+        weights = np.array([weight for weight, _ in ordered])
+        for first in range(0, rows, SLAB_ROWS):
+            last = min(first + SLAB_ROWS, rows)
+            part = np.empty((len(ordered), columns, last - first), np.float32)
+            for k, (_, filtered) in enumerate(ordered):
+                part[k] = filtered.columns[:, first:last]
+            yield back_projected(part, angles, weights, scale)
 
     def region(self, z: slice, y: slice, x: slice, keys: Iterable[Hashable] | None = None) -> Array:
         """Return a part of the volume (float32, step 1), from some of the projections if `keys` says which."""
         target, scale = self._target(keys)
-        spans = [part.indices(n)[:2] for part, n in zip((z, y, x), (*self.shape, self.shape[1]), strict=True)]
-        (z0, z1), (y0, y1), (x0, x1) = spans
-        box = _Box((z0, y0, x0), (z1 - z0, y1 - y0, x1 - x0), np.float32)
+        (z0, z1), (y0, y1), (x0, x1) = self._spans(z, y, x)
+        box = RunningSum((z0, y0, x0), (z1 - z0, y1 - y0, x1 - x0), np.float32)
         box.bring_to(target)
         return np.ascontiguousarray(box.total.transpose(2, 0, 1)) * np.float32(scale)
 
-    def _target(self, keys: Iterable[Hashable] | None = None) -> tuple[dict[Hashable, tuple[float, _Filtered]], float]:
+    def _spans(self, *parts: slice) -> list[tuple[int, int]]:
+        spans = [part.indices(n)[:2] for part, n in zip(parts, (*self.shape, self.shape[1]), strict=True)]
+        return [(first, max(first, last)) for first, last in spans]
+
+    def _filtered(self, line_integrals: Array) -> Array:
+        return np.asarray(filtered_columns(line_integrals[None], self._filter)[0])
+
+    def _target(self, keys: Iterable[Hashable] | None = None) -> tuple[dict[Hashable, tuple[float, Filtered]], float]:
         names = list(self._projections) if keys is None else list(keys)
         if not names:
             return {}, 1.0
@@ -205,6 +182,16 @@ def filtered_back_projection(line_integrals: Array, angles_deg: Array, filter_na
     if not (np.isfinite(line_integrals).all() and np.isfinite(angles_deg).all()):
         raise ProjectionError("projections and angles must be finite: there is NaN or infinity")
     return back_projected(*_in_order(line_integrals, angles_deg, filter_name))
+
+
+def filled(shape: tuple[int, int, int], slabs: Iterable[Array]) -> Array:
+    """Return the volume (Z, Y, X) float32 of slabs (n, Y, X), from top to bottom."""
+    volume = np.empty(shape, np.float32)
+    first = 0
+    for slab in slabs:
+        volume[first : first + len(slab)] = slab
+        first += len(slab)
+    return volume
 
 
 def volume_columns(line_integrals: Array, angles_deg: Array, filter_name: FilterName) -> tuple[Array, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from streamptycho.messages import Anomaly, Array, ObjectUpdate, VolumeUpdate
@@ -26,6 +27,28 @@ class ProjectionStack:
     pixel_m: float
     center_xy_m: tuple[float, float]
 
+    def only(self, use: Array) -> ProjectionStack:
+        """Return the projections where `use` (K,) bool is True."""
+        return replace(
+            self,
+            keys=self.keys[use],
+            angles_deg=self.angles_deg[use],
+            phase_rad=self.phase_rad[use],
+            magnitude=self.magnitude[use],
+            shifts_px=self.shifts_px[use],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeSlabs:
+    """A volume that is too large to be held whole: `shape` (Z, Y, X), and `slabs` (n, Y, X) float32 from top to bottom.
+
+    The slabs are made while they are taken, and can be taken once.
+    """
+
+    shape: tuple[int, int, int]
+    slabs: Iterable[Array]
+
 
 class AggregatorProtocol(Protocol):
     """What a tomography plugin offers."""
@@ -38,10 +61,10 @@ class AggregatorProtocol(Protocol):
         """How many projections are in the volume."""
 
     def update(self, *, final: bool = False) -> VolumeUpdate | None:
-        """Return the orthoslices so far, None before the first projection."""
+        """Return the orthoslices so far, None while the projections are of one angle."""
 
     def volume(self) -> Array:
-        """Return the volume (Z, Y, X) float32 in the configured quantity."""
+        """Return the volume (Z, Y, X) float32 in the configured quantity, (0, 0, 0) while there is none."""
 
     def projection_stack(self) -> ProjectionStack:
         """Return the aligned projections."""

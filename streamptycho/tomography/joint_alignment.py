@@ -35,13 +35,17 @@ class AlignmentJob:
         A volume of a narrow range of angles says little of what the projections outside of it should be, and nothing of
         the axis: refined on it, they would run away.
         """
-        chosen = {key: item for key, item in sorted(projections.items()) if item.center_px is not None}
+        chosen = {
+            key: item
+            for key, item in sorted(projections.items())
+            if item.center_px is not None and item.set_aside is None
+        }
         if len(chosen) < MIN_PROJECTIONS:
             return None
         items = tuple(chosen.values())
         if largest_gap_deg(np.array([item.angle_deg for item in items])) > MAX_GAP_DEG:
             return None
-        mass = np.stack([-item.placed_phase(frame) for item in items])
+        mass = (-item.placed_phase(frame) for item in items)
         shifts = np.array([item.shift_px for item in items], dtype=np.float64)
         angles = np.array([item.angle_deg for item in items])
         return cls(frame, tuple(chosen), items, shifts, Refinement(mass, angles))
@@ -72,7 +76,7 @@ def apply_alignment(
         return Applied((), {}, ())
     typical = float(np.median(refined.misfit_rad))
     for k, (key, item) in enumerate(zip(job.keys, job.items, strict=True)):
-        if projections.get(key) is not item:
+        if projections.get(key) is not item or item.set_aside is not None:
             continue
         move = refined.moves_px[k]
         if item.trusted != bool(refined.trusted[k]):
@@ -86,7 +90,7 @@ def apply_alignment(
         moved = max(abs(wanted[0] - item.shift_px[0]), abs(wanted[1] - item.shift_px[1])) > WORTH_A_MOVE_PX
         if moved:
             item.shift_px = wanted
-        corrected = item.turned_like(refined.reprojections[k], frame) if item.trusted else 0
+        corrected = item.turned_like(refined.reprojection(k), frame) if item.trusted else 0
         item.corrected_px += corrected
         if moved or corrected:
             changed.append(key)

@@ -11,6 +11,7 @@ from skimage.restoration import unwrap_phase
 
 from streamptycho.messages import Array
 from streamptycho.tomography.air import AirFit, fit_air
+from streamptycho.tomography.bent_air import bend_of_air
 
 RELIABLE_COVERAGE = 0.4
 EDGE_PX = 4.0
@@ -97,6 +98,9 @@ def projection_phase(
         raise PhaseError("the object is zero in its reliable area: nothing was reconstructed")
 
     fit, phase = _without_ramp(view, inside, None if air is None else air[box])
+    bend = bend_of_air(phase, inside, fit) if unwrap else None
+    if bend is not None:
+        phase = np.where(inside, phase - bend, 0.0)
     if not unwrap:
         phase = np.angle(np.exp(1j * phase))
     scale = float(np.median(modulus[fit.air])) if fit.air.any() else 0.0

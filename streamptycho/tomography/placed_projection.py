@@ -19,6 +19,7 @@ SETTLED_PX = 0.02
 MAX_CORRECTED = 0.4
 MIN_CORRECTED_PX = 9
 DARKEST = 1e-3
+EDGE_SHARE = 0.005
 
 
 @dataclass(slots=True, eq=False)
@@ -26,11 +27,12 @@ class PlacedProjection:
     """A projection cropped to its reliable area.
 
     `phase_rad` (H, W) and `magnitude_change` (H, W) float32 are weighted, zero at the edge; `profile` (H,) is the
-    mass in each row and `valid` (H,) bool says which rows are wholly in it; `center_px` the column of the centre of
-    mass, None for an empty projection. `residues` and `noise_rad` are those of the phase, `absorbed` is the sum of
-    -ln |transmission|^2 over the sample, `fluence_per_m2` the photons that lit it. `shift_px` (down, right) is what
-    alignment adds to the stage position, `corrected_px` counts the pixels whose phase it moved by whole turns; one that
-    is not `trusted` disagrees with all others.
+    mass in each row and `valid` (H,) bool says which rows are wholly in it; `center_px` is the column of the centre of
+    mass and `edges_px` those between which nearly all mass lies, None for an empty projection. `residues` and
+    `noise_rad` are those of the phase, `absorbed` is the sum of -ln |transmission|^2 over the sample, `fluence_per_m2`
+    the photons that lit it; `error`, `noise_floor` and `resolution_m` are those of its reconstruction. `shift_px`
+    (down, right) is what alignment adds to the stage position, `corrected_px` counts the pixels whose phase it moved by
+    whole turns; one that is not `trusted` disagrees with all others, `set_aside` says how if alignment has no part.
     """
 
     angle_deg: float
@@ -42,6 +44,7 @@ class PlacedProjection:
     profile: Array
     valid: Array
     center_px: float | None
+    edges_px: tuple[float, float] | None
     residues: int
     noise_rad: float
     absorbed: float
@@ -49,6 +52,10 @@ class PlacedProjection:
     trusted: bool = True
     corrected_px: int = 0
     fluence_per_m2: float | None = None
+    set_aside: str | None = None
+    error: float | None = None
+    noise_floor: float | None = None
+    resolution_m: float | None = None
 
     @classmethod
     def of(cls, phase: ProjectionPhase, angle_deg: float, origin_xy_m: Array, pixel_m: float) -> PlacedProjection:
@@ -72,9 +79,10 @@ class PlacedProjection:
             profile=mass.sum(axis=1),
             valid=covered > VALID_ROW * float(covered.max()),
             center_px=center_of_mass_px(mass),
+            edges_px=_edges_px(mass),
             residues=phase.residues,
             noise_rad=phase.noise_rad,
-            absorbed=float(_absorption(phase.magnitude[rows, columns])[(mass != 0) & (weight > 0)].sum()) * 2.0,
+            absorbed=_absorbed(phase.magnitude[rows, columns], mass, weight),
         )
 
     def placed_phase(self, frame: Frame) -> Array:
@@ -109,8 +117,22 @@ class PlacedProjection:
         keep = sizes >= MIN_CORRECTED_PX
         keep[0] = False
         turns = np.where(keep[labels], turns, 0.0)
-        self.phase_rad = (self.phase_rad + 2.0 * np.pi * turns).astype(np.float32)
+        if turns.any():
+            self.phase_rad = (self.phase_rad + 2.0 * np.pi * turns).astype(np.float32)
+            self._weigh_again()
         return int(np.count_nonzero(turns))
+
+    def _weigh_again(self) -> None:
+        weight = np.maximum(self.weight, 1e-6)
+        mass = sample_mass(self.phase_rad / weight, self.weight, self.noise_rad)
+        self.profile, self.center_px, self.edges_px = mass.sum(axis=1), center_of_mass_px(mass), _edges_px(mass)
+        self.absorbed = _absorbed(1.0 + self.magnitude_change / weight, mass, self.weight)
+
+    def edges_in(self, frame: Frame) -> tuple[float, float]:
+        """Return the columns of the frame between which nearly all of the mass lies."""
+        column = self._position(frame)[1]
+        left, right = self.edges_px or (0.0, float(self.phase_rad.shape[1] - 1))
+        return column + left, column + right
 
     def profile_in(self, frame: Frame, shift_rows_px: float) -> tuple[Array, Array]:
         """Return the mass in each row of the frame (Z,), and where it is valid (Z,) bool."""
@@ -135,6 +157,18 @@ class PlacedProjection:
         return row + self.shift_px[0], column + self.shift_px[1]
 
 
+def _edges_px(mass: Array) -> tuple[float, float] | None:
+    columns = np.cumsum(np.abs(mass).sum(axis=0))
+    if columns.size == 0 or columns[-1] <= 0:
+        return None
+    left, right = np.searchsorted(columns, np.array([EDGE_SHARE, 1.0 - EDGE_SHARE]) * columns[-1])
+    return float(left), float(right)
+
+
+def _absorbed(magnitude: Array, mass: Array, weight: Array) -> float:
+    return float(_absorption(magnitude)[(mass != 0) & (weight > 0)].sum()) * 2.0
+
+
 def _absorption(magnitude: Array) -> Array:
     return np.asarray(-np.log(np.maximum(magnitude, DARKEST)), np.float32)
 
@@ -143,7 +177,7 @@ def mean_profile(projections: Iterable[PlacedProjection], frame: Frame) -> tuple
     """Return the mean mass in each row of the frame (Z,) of aligned projections, and where at least one is valid."""
     total, count = np.zeros(frame.shape[0]), np.zeros(frame.shape[0])
     for projection in projections:
-        if projection.center_px is not None:
+        if projection.center_px is not None and projection.set_aside is None:
             profile, valid = projection.profile_in(frame, projection.shift_px[0])
             total += profile
             count += valid
@@ -155,7 +189,8 @@ def realigned_shifts_px(projections: Mapping[int, PlacedProjection], frame: Fram
 
     The mean of the shifts stays: all together may not move, so that the operator's picture does not jump.
     """
-    shifts = {key: item.shift_px for key, item in projections.items() if item.center_px is not None}
+    used = {key: item for key, item in projections.items() if item.set_aside is None}
+    shifts = {key: item.shift_px for key, item in used.items() if item.center_px is not None}
     for _ in range(REALIGN_ROUNDS):
         profiles = {key: projections[key].profile_in(frame, down) for key, (down, _) in shifts.items()}
         total = np.sum([profile for profile, _ in profiles.values()], axis=0)

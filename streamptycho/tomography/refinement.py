@@ -7,6 +7,7 @@ D. Guersoy et al., Scientific Reports 7, 11818 (2017). doi:10.1038/s41598-017-12
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,24 +37,34 @@ class Refined:
 
     `moves_px` (K, 2) float64 (down, right) is what to add to the shifts, `misfit_rad` (K,) float64 the root mean square
     difference of each projection from its reprojection, `trusted` (K,) bool where that is not far above all others':
-    only those make the volume. `reprojections` (K, Z, X) float32 are mass (phase, positive)
-    in the pixels of the frame that were given, `moved_px` how far the last round went, `settled` whether that was next
-    to nothing.
+    only those make the volume. `binned` (K, Z', X') float32 are the reprojections, mass (phase, positive), in the
+    pixels that were refined; `reprojection` gives them in those that were given. `moved_px` is how far the last round
+    went, `settled` whether that was next to nothing.
     """
 
     moves_px: Array
     misfit_rad: Array
     trusted: Array
-    reprojections: Array
+    binned: Array
+    binning: int
+    shape: tuple[int, int]
     moved_px: float
     settled: bool
+
+    def reprojection(self, k: int) -> Array:
+        """Return one of them, (Z, X) float32."""
+        if self.binning == 1:
+            return np.asarray(self.binned[k])
+        wide = self.binned[k].repeat(self.binning, axis=0).repeat(self.binning, axis=1)
+        return np.asarray(np.pad(wide, [(0, n - m) for n, m in zip(self.shape, wide.shape, strict=True)], mode="edge"))
 
 
 class Refinement:
     """Joint reconstruction and reprojection, one round at a time.
 
-    A projection is left out when it stays far from its reprojection after it has stopped moving, one in twenty at most:
-    where more of them are far off, it is the sample that looks so different from its sides.
+    A projection is left out when it stays far from its reprojection after it has stopped moving, far for its slopes:
+    what is steep cannot agree as well. One in twenty at most: where more of them are far off, it is the sample that
+    looks so different from its sides.
 
     A round reconstructs the volume without its negative part, projects it, and moves every projection by the least
     squares shift between the two. The volume as a whole stays where it is: the mean of the vertical moves, and the
@@ -63,7 +74,8 @@ class Refinement:
     Parameters
     ----------
     mass_rad
-        (K, Z, X) float32, phase shifts by matter, positive, at their present places; zero outside the sample.
+        (K, Z, X) float32, or one (Z, X) after the other: phase shifts by matter, positive, at their present places;
+        zero outside the sample. Large ones are binned as they come, so that they are never here all at once.
     angles_deg
         (K,).
 
@@ -73,15 +85,8 @@ class Refinement:
         If the shapes do not fit or a value is not finite.
     """
 
-    def __init__(self, mass_rad: Array, angles_deg: Array) -> None:
-        if mass_rad.ndim != 3 or len(mass_rad) != len(angles_deg) or not np.isfinite(mass_rad).all():
-            raise ProjectionError(
-                f"refinement needs finite projections (K, Z, X) and K angles, got {mass_rad.shape} "
-                f"and {len(angles_deg)}"
-            )
-        self._bin = _binning(mass_rad.shape)
-        self._whole_shape = mass_rad.shape
-        binned = _binned(np.asarray(mass_rad, np.float32), self._bin)
+    def __init__(self, mass_rad: Array | Iterable[Array], angles_deg: Array) -> None:
+        self._bin, self._whole_shape, binned = _taken(mass_rad, len(angles_deg))
         self._shape = binned.shape
         self._padded = tuple(scipy.fft.next_fast_len(n + 8, real=True) for n in binned.shape[1:])
         self._spectra = scipy.fft.rfft2(binned, s=self._padded)
@@ -99,13 +104,15 @@ class Refinement:
         np.maximum(volume, 0, out=volume)
         volume *= np.float32(scale)
         again = np.ascontiguousarray(project(volume, self._angles).transpose(0, 2, 1))
-        found, misfit = _least_squares_moves(here, again)
+        found, misfit, structure = _least_squares_moves(here, again)
         typical = float(np.median(misfit))
-        spread = 1.4826 * float(np.median(np.abs(misfit - typical)))
-        far = misfit > max(UNTRUSTED_MISFIT * typical, typical + UNTRUSTED_SPREADS * spread) + 1e-9
+        relative = misfit / _expected(typical, structure)
+        middle = float(np.median(relative))
+        spread = 1.4826 * float(np.median(np.abs(relative - middle)))
+        far = relative > max(UNTRUSTED_MISFIT * middle, middle + UNTRUSTED_SPREADS * spread)
         found = _with_leaps(found, here, again, np.flatnonzero(far))
         moving = far & (np.abs(found).max(axis=1) > STOPPED_PX) & (self.rounds < PATIENCE_ROUNDS)
-        self._trusted = ~_worst(far & ~moving, misfit)
+        self._trusted = ~_worst(far & ~moving, relative)
         diverging = typical > DIVERGING * self._best[0]
         if typical < self._best[0]:
             self._best = typical, self._moves
@@ -117,7 +124,9 @@ class Refinement:
             moves_px=self._moves * self._bin,
             misfit_rad=misfit,
             trusted=self._trusted,
-            reprojections=_unbinned(again, self._bin, self._whole_shape),
+            binned=again,
+            binning=self._bin,
+            shape=self._whole_shape,
             moved_px=moved,
             settled=(moved < SETTLED_PX and not moving.any()) or self.rounds >= MAX_ROUNDS or self._last or diverging,
         )
@@ -155,7 +164,8 @@ class Refinement:
         return np.column_stack([moves[:, 0] - moves[use, 0].mean(), right])
 
 
-def _least_squares_moves(here: Array, again: Array) -> tuple[Array, Array]:
+def _least_squares_moves(here: Array, again: Array) -> tuple[Array, Array, Array]:
+    """Return moves (K, 2), and root mean squares (K,) of what they leave and of the slopes that they follow."""
     inner = np.s_[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]
     down, right = np.gradient(again, axis=(1, 2))
 
@@ -175,13 +185,24 @@ def _least_squares_moves(here: Array, again: Array) -> tuple[Array, Array]:
     safe = np.where(enough, determinant, 1.0)
     moves = np.stack([rr * ds - dr * rs, dd * rs - dr * ds], axis=1) / safe[:, None]
     moves[~enough] = 0.0
-    return np.clip(moves, -MAX_STEP_PX, MAX_STEP_PX), np.sqrt(total(rest, rest) / rest[0].size)
+    misfit, structure = (np.sqrt(squares / rest[0].size) for squares in (total(rest, rest), dd + rr))
+    return np.clip(moves, -MAX_STEP_PX, MAX_STEP_PX), misfit, structure
 
 
-def _worst(far: Array, misfit_rad: Array) -> Array:
+def _expected(typical_rad: float, structure: Array) -> Array:
+    """Return the misfit (K,) that a good projection may have.
+
+    What is left of shifts and of the grid of voxels makes a misfit in proportion to the slopes of the projection: a
+    plate seen from its edge has many times those of all others.
+    """
+    steepness = structure / max(float(np.median(structure)), 1e-30)
+    return np.asarray(typical_rad * np.maximum(1.0, steepness) + 1e-9)
+
+
+def _worst(far: Array, misfit: Array) -> Array:
     """Return those (K,) bool of the projections that are far off which are to be left out."""
     most = max(1, len(far) // UNTRUSTED_SHARE)
-    worst = np.argsort(np.where(far, -misfit_rad, np.inf), kind="stable")[:most]
+    worst = np.argsort(np.where(far, -misfit, np.inf), kind="stable")[:most]
     out = np.zeros_like(far)
     out[worst] = far[worst]
     return out
@@ -202,28 +223,33 @@ def _with_leaps(moves: Array, here: Array, again: Array, far: Array) -> Array:
     return moves
 
 
-def _binning(shape: tuple[int, ...]) -> int:
+def _taken(mass_rad: Iterable[Array], count: int) -> tuple[int, tuple[int, int], Array]:
+    """Return binning, shape (Z, X) and binned projections (K, Z', X') float32."""
+    binning, shape = 1, (0, 0)
+    binned: list[Array] = []
+    for image in mass_rad:
+        if image.ndim != 2 or (binned and image.shape != shape) or not np.isfinite(image).all():
+            raise ProjectionError(f"refinement needs finite projections (K, Z, X), got one of shape {image.shape}")
+        if not binned:
+            shape = (image.shape[0], image.shape[1])
+            binning = _binning(*shape)
+        binned.append(_binned(np.asarray(image, np.float32), binning))
+    if not binned or len(binned) != count:
+        raise ProjectionError(f"refinement needs finite projections and as many angles, got {len(binned)} and {count}")
+    return binning, shape, np.stack(binned)
+
+
+def _binning(rows: int, columns: int) -> int:
     binning = 1
-    while shape[1] * shape[2] ** 2 / binning**3 > MAX_VOXELS:
+    while rows * columns**2 / binning**3 > MAX_VOXELS:
         binning += 1
     return binning
 
 
-def _binned(stack: Array, binning: int) -> Array:
+def _binned(image: Array, binning: int) -> Array:
     """Return block means about the axis, so that pixel n // 2 stays on pixel n' // 2 to half of the binning."""
     if binning == 1:
-        return stack
-    for axis in (1, 2):
-        cut = stack.shape[axis] // binning
-        stack = np.take(stack, np.arange(cut * binning), axis=axis)
-        shape = (*stack.shape[:axis], cut, binning, *stack.shape[axis + 1 :])
-        stack = stack.reshape(shape).mean(axis=axis + 1)
-    return np.asarray(stack, np.float32)
-
-
-def _unbinned(stack: Array, binning: int, shape: tuple[int, ...]) -> Array:
-    if binning == 1:
-        return stack
-    wide = stack.repeat(binning, axis=1).repeat(binning, axis=2)
-    missing = [(0, n - m) for n, m in zip(shape, wide.shape, strict=True)]
-    return np.asarray(np.pad(wide, missing, mode="edge"))
+        return image
+    rows, columns = (n // binning for n in image.shape)
+    blocks = image[: rows * binning, : columns * binning].reshape(rows, binning, columns, binning)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

@@ -128,7 +128,33 @@ def volume(used: int, n: int = 200) -> VolumeUpdate:
         quantity="electron_density_per_A3",
         projections_used=used,
         resolution_m=110e-9,
+        figures={
+            "resolution_half_bit_m": 110e-9,
+            "wanted_resolution_m": 100e-9,
+            "wanted_resolution_reached": 0.0,
+            "largest_gap_deg": 180.0 / used,
+            "photons_per_m2": 2.33e20,
+            "dose_gy": 2.775e6,
+            "matter_electron_density_per_A3": 0.42,
+            "air_noise_electron_density_per_A3": noise,
+        },
+        fsc=shell_correlation(),
     )
+
+
+def shell_correlation(shells: int = 60) -> dict[str, list[float]]:
+    """A curve that falls below the half-bit threshold at a half period of 110 nm."""
+    frequency = np.linspace(0.1e6, 10e6, shells)
+    root = 0.9 / np.arange(1, shells + 1)
+    half_bit = np.minimum((0.2071 + 1.9102 * root) / (1.2071 + 0.9102 * root), 1)
+    correlation = 1 / (1 + (frequency * 2 * 110e-9) ** 8 * (1 / 0.2 - 1))
+    return {
+        "frequency_per_m": frequency.tolist(),
+        "correlation": correlation.tolist(),
+        "half_bit": half_bit.tolist(),
+        "one_seventh": [1 / 7] * shells,
+        "one_quarter": [1 / 4] * shells,
+    }
 
 
 def statuses(step: int = 0) -> list[Message]:

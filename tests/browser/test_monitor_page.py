@@ -1,21 +1,32 @@
 """The operator's page in a real browser."""
 
+import dataclasses
+import socket
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 
 from streamptycho.config import MonitorConfig
-from streamptycho.messages import FramePreview, ObjectUpdate, ServiceStatus
-from streamptycho.monitor import MonitorServer, Store
+from streamptycho.messages import FramePreview, ObjectUpdate, ScanEnd, ServiceStatus
+from streamptycho.monitor import MonitorServer, Store, create_app
 from tests.browser import synthetic_messages as made_up
 
 pytestmark = pytest.mark.browser
 
+CLIPPED = """() => [...document.querySelectorAll("h2, h2 .label, .figure b, .figure span, dt, dd, .state, #losses td")]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).display !== "inline")
+  .map((node) => `${node.closest("article, .figure").id}: ${node.textContent}`)"""
+CUT_CARDS = """() => {
+  const frame = document.getElementById("services").getBoundingClientRect();
+  return [...document.querySelectorAll("#services .card")]
+    .filter((card) => card.getBoundingClientRect().bottom > frame.bottom + 1)
+    .map((card) => card.textContent);
+}"""
 PICTURES = ("frame", "path", "phase", "amplitude", "probe", "slice_z", "slice_y", "slice_x")
 COUNT_COLOURS = """name => {
   const canvas = document.getElementById(`canvas-${name}`);
@@ -39,7 +50,7 @@ def store() -> Store:
 
 @pytest.fixture
 def server(store: Store) -> Iterator[MonitorServer]:
-    running = MonitorServer(store, MonitorConfig(port=0, pictures_per_s=20), "I13-1")
+    running = MonitorServer(store, MonitorConfig(port=0, pictures_per_s=20, results="/data/run-7"), "I13-1")
     yield running
     running.stop()
 
@@ -152,7 +163,8 @@ def test_text_from_the_wire_stays_text(page, store) -> None:
         ],
     )
     page.wait_for_selector("#services .card")
-    wait_label(page, "onerror")
+    wait_label(page, "frame 0")
+    assert "onerror" in page.get_attribute("#panel-frame .label", "title")
     assert evil in page.inner_text("#services")
     assert page.locator("main img").count() == 0
     assert page.title() != "taken"
@@ -176,21 +188,122 @@ def test_old_data_is_marked_stale(browser) -> None:
         server.stop()
 
 
-def test_page_says_that_the_server_is_gone_and_comes_back(page, store, server) -> None:
-    feed(store, [made_up.object_update(4)])
-    wait_headline(page, "Projection 4")
-    port = urllib.parse.urlsplit(page.url).port
+def finished() -> list:
+    ends = [dataclasses.replace(status, state="finished") for status in made_up.statuses()]
+    return [
+        made_up.object_update(11, 30, 252, final=True),
+        ScanEnd(scan_id="i13-1_0042", reason="complete", projections=12),
+        *ends,
+    ]
+
+
+def test_a_run_that_is_over_leaves_its_last_figures_on_the_page(page, store, server) -> None:
+    feed(store, made_up.scan())
+    wait_painted(page, "phase", 20)
+    feed(store, finished())
     server.stop()
-    page.wait_for_selector("body[data-link=gone]")
-    assert page.inner_text("#headline") == "The pipeline does not answer"
-    feed(store, [made_up.object_update(5)])
-    again = MonitorServer(store, MonitorConfig(port=port), "I13-1")
-    again.start()
+    page.wait_for_selector("body[data-link=over]")
+    assert page.inner_text("#headline") == "The run is over: results in run-7"
+    assert "/data/run-7 · 12 projections, complete" in page.inner_text("#second-line")
+    assert page.inner_text("#link-text") == "run over"
+    assert page.inner_text("#figure-projection b") == "12 / 31"
+    assert page.inner_text("#figure-frames b") == "252 / 252"
+    assert page.inner_text("#figure-rate span") == "frames, mean"
+    assert page.inner_text("#figure-rate b") == "498 /s"
+    assert page.inner_text("#panel-phase .label").endswith("final")
+    assert page.evaluate("getComputedStyle(document.querySelector('main')).opacity") == "1"
+    red, green, blue = page.evaluate(
+        "getComputedStyle(document.getElementById('headline')).color.match(/\\d+/g).slice(0, 3).map(Number)"
+    )
+    assert max(red, green, blue) - min(red, green, blue) < 40
+    page.wait_for_timeout(5000)
+    assert page.inner_text("#headline") == "The run is over: results in run-7"
+
+
+def test_a_server_that_dies_is_told_from_a_run_that_is_over(browser) -> None:
+    store = Store()
+    feed(store, [made_up.object_update(4)])
+    dying = uvicorn.Server(
+        uvicorn.Config(
+            create_app(store),
+            port=0,
+            ws="websockets-sansio",
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=dying.run, args=([listener],), daemon=True)
+    thread.start()
+    port = listener.getsockname()[1]
+    tab = browser.new_page()
     try:
-        page.wait_for_selector("body[data-link=live]")
-        wait_headline(page, "Projection 5")
+        tab.goto(f"http://127.0.0.1:{port}/")
+        wait_headline(tab, "Projection 4")
+        dying.should_exit = True
+        thread.join(10)
+        listener.close()
+        tab.wait_for_selector("body[data-link=gone]")
+        assert tab.inner_text("#headline") == "The pipeline does not answer"
+        feed(store, [made_up.object_update(5)])
+        again = MonitorServer(store, MonitorConfig(port=port), "I13-1")
+        again.start()
+        try:
+            tab.wait_for_selector("body[data-link=live]")
+            wait_headline(tab, "Projection 5")
+        finally:
+            again.stop()
     finally:
-        again.stop()
+        dying.should_exit = True
+        tab.close()
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1920, 1080), (1000, 800)], ids=str)
+def test_nothing_is_cut_off(page, store, size) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    long = "0123456789" * 3
+    feed(
+        store,
+        [
+            dataclasses.replace(message, series=long) if isinstance(message, FramePreview) else message
+            for message in made_up.scan()
+        ],
+    )
+    for name in (*PICTURES, "fsc", "quality"):
+        wait_until(page, COUNT_COLOURS, lambda colours: colours > 3, name)
+    assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(CUT_CARDS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert long in page.get_attribute("#panel-frame .label", "title")
+
+
+def test_quality_of_the_tomogram_is_on_the_page(page, store) -> None:
+    empty = page.evaluate(FINGERPRINT, "fsc")
+    assert "No volume yet" in page.inner_text("#quality")
+    feed(store, [made_up.volume(11)])
+    wait_until(page, "document.getElementById('quality').innerText", lambda text: "Dose" in text)
+    words = page.locator("#quality dd").all_inner_texts()
+    names = page.locator("#quality dt").all_inner_texts()
+    shown = dict(zip(names, words, strict=True))
+    assert shown["Resolution"] == "110 nm half period"
+    assert shown["Limited by"] == "shell correlation, ½ bit"
+    assert shown["Wanted"] == "100 nm, not reached yet"
+    assert shown["Missing wedge"] == "16.4°"
+    assert shown["Photons on sample"] == "2.33e8 /µm²"
+    assert shown["Dose"] == "2.77 MGy"
+    assert shown["Dense matter"] == "0.42 e/Å³"
+    wait_until(page, FINGERPRINT, lambda now: now != empty, "fsc")
+    wait_until(page, COUNT_COLOURS, lambda colours: colours > 10, "quality")
+    whole = {"largest_gap_deg": 5.0, "angular_range_complete": 1.0, "resolution_angular_sampling_m": 110e-9}
+    feed(store, [dataclasses.replace(made_up.volume(11), figures=whole)])
+    wait_until(page, "document.getElementById('quality').innerText", lambda text: "none, gaps up to 5.0°" in text)
+    assert "angular step" in page.inner_text("#quality")
+    with_curve = page.evaluate(FINGERPRINT, "fsc")
+    feed(store, [dataclasses.replace(made_up.volume(12), fsc={}, figures={}, resolution_m=None)])
+    wait_until(page, FINGERPRINT, lambda now: now != with_curve, "fsc")
+    wait_until(page, "document.getElementById('quality').innerText", lambda text: "MGy" not in text)
+    assert page.problems == []
 
 
 def test_page_stays_responsive_when_updates_rain(page, store) -> None:
@@ -236,5 +349,5 @@ def test_page_stays_responsive_when_updates_rain(page, store) -> None:
         feeder.join(10)
     assert answers > 20
     assert len(seen) > 5
-    wait_label(page, f"No. {fed[0]} of series 1")
+    wait_label(page, f"frame {fed[0] - 1}")
     assert page.problems == []

@@ -72,6 +72,15 @@ def test_the_page_shows_the_scan_while_it_is_measured(browser, tmp_path, compile
         assert names == {"record", "ingest", "reconstruct", "tomography"}
         shown = page.evaluate("fetch('/api/state').then(answer => answer.json())")
         assert shown["losses"]
+        over = wait_for(
+            page, "document.getElementById('headline').textContent", lambda text: text.startswith("The run")
+        )
+        assert over == "The run is over: results in run"
+        page.wait_for_selector("body[data-link=over]")
+        assert str(tmp_path / "run") in page.inner_text("#second-line")
+        assert page.inner_text("#figure-projection b") == "20 / 20"
+        assert "MGy" in page.inner_text("#quality") or "kGy" in page.inner_text("#quality")
+        assert page.evaluate(COLOURS, "fsc") > 20
     finally:
         page.close()
         code, _, errors = run.finish()

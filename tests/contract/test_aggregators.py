@@ -33,10 +33,18 @@ def test_nothing_yet(new):
     assert new.projection_stack().keys.size == 0
 
 
-def test_one_projection_only(new):
-    new.add(object_update(0, 12.0))
+@pytest.mark.parametrize("angles_deg", [(12.0,), (12.0, 12.05), (12.0, 192.0, -168.0)])
+def test_projections_of_one_angle_are_no_volume(new, angles_deg):
+    for k, angle in enumerate(angles_deg):
+        assert new.add(object_update(k, angle)) == []
+    assert new.update() is None
+    assert new.update(final=True) is None
+    assert new.volume().shape == (0, 0, 0)
+    assert new.projections_used == len(angles_deg)
+    assert len(new.projection_stack().phase_rad) == len(angles_deg)
+    new.add(object_update(9, 60.0))
     update = new.update(final=True)
-    assert update.projections_used == 1
+    assert update.projections_used == len(angles_deg) + 1
     assert update.final
     assert all(np.isfinite(s).all() for s in (update.slice_z, update.slice_y, update.slice_x))
 

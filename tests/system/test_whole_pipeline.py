@@ -7,10 +7,17 @@ import signal
 import pytest
 import yaml
 
+from streamptycho.config import load
 from streamptycho.recording.nexus import read_projection, read_volume
 from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.runtime.sockets import free_ports
+from streamptycho.simulation import Instrument
 from tests.system.pipeline import Run, finished_projections, small_config, summary_of, wait_until
+
+
+def detector_messages(records):
+    return sum(record.source == "detector" and record.kind == "data" for record in records)
+
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -66,12 +73,42 @@ def test_a_killed_process_ends_the_run_by_name_and_keeps_what_was_measured(tmp_p
     assert "Traceback" not in printed + errors
     assert finished_projections(out) >= 2
     read_projection(sorted((out / "projections").glob("*.nxs"))[0])
-    if victim != "tomography":
-        assert read_volume(out / "volume.nxs").projections_used >= 2
+    assert read_volume(out / "volume.nxs").projections_used >= 2
     log = StreamLogReader(out / "stream.log")
-    assert sum(record.source == "detector" for record in log) > 100
-    if victim != "record":
-        assert log.torn_bytes == 0
+    recorded = detector_messages(log)
+    if victim in ("simulate", "record"):
+        assert recorded > 100
+        return
+    assert log.torn_bytes == 0
+    assert recorded == detector_messages(Instrument(load(config)).events(0.0))
+    assert f"streamptycho replay {out / 'stream.log'}" in printed
+    if victim == "tomography":
+        assert read_volume(out / "volume.nxs").projections_used == finished_projections(out) == 12
+    if victim == "reconstruct":
+        assert len(summary_of(out)["projections"]) == 12
+
+
+def test_a_service_that_dies_again_and_again_does_not_stop_the_recording(tmp_path):
+    out = tmp_path / "run"
+    config = small_config(tmp_path, simulation={"projections": 40}, projections={"count": 40})
+    run = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json")
+    wait_until(lambda: finished_projections(out) >= 1)
+    first = run.service_pid("reconstruct")
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: run.service_pid("reconstruct") != first)
+    os.kill(run.service_pid("reconstruct"), signal.SIGKILL)
+    code, printed, errors = run.finish()
+    assert code == 3, errors
+    summary = summary_of(out)
+    assert [failure.split(" ")[2] for failure in summary["failures"]] == ["reconstruct", "reconstruct"]
+    assert "reconstruct is started again" in printed
+    assert "not reconstructed any more" in printed
+    assert "Traceback" not in printed + errors
+    assert detector_messages(StreamLogReader(out / "stream.log")) == detector_messages(
+        Instrument(load(config)).events(0.0)
+    )
+    assert len(summary["projections"]) == 40
+    assert summary["frames"]["unexplained"] == 0
 
 
 def test_ctrl_c_finishes_what_was_measured(tmp_path):
@@ -105,8 +142,10 @@ def test_a_scan_without_a_frame_ends_with_an_account_of_it(tmp_path):
     code, _, errors = Run(
         "demo", "--config", small_config(tmp_path, faults={"drop_frames": 1.0}), "--out", out, "--no-monitor", "--json"
     ).finish()
-    assert code == 0, errors
+    assert code == 3, errors
     summary = summary_of(out)
+    assert summary["failures"] == ["nothing was reconstructed: none of 4 measured projections could be used"]
+    assert "(missing)" in summary["warnings"][0]
     assert summary["frames"]["paired"] == 0
     assert summary["frames"]["dropped"] == {"missing": summary["frames"]["sent"]}
     assert summary["volume"] is None

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from streamptycho.appearance import complex_to_rgb, lit_part, robust_range, without_slope
+from streamptycho.appearance import (
+    complex_to_rgb,
+    lit_part,
+    relative_to_air,
+    robust_range,
+    shown_phase,
+    without_slope,
+)
 
 
 def test_range_is_robust_and_never_empty() -> None:
@@ -55,3 +62,52 @@ def test_offset_and_slope_go_and_the_sample_stays() -> None:
     flat = np.angle(without_slope(np.exp(1j * (-0.5 * disc + 0.05 * x - 0.03 * y + 2.0)), np.ones(disc.shape, bool)))
     assert flat[disc].mean() - flat[~disc].mean() == pytest.approx(-0.5, abs=0.02)
     assert flat[~disc].std() < 0.02
+
+
+def noisy(wave: np.ndarray, seed: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return wave + 0.03 * (rng.normal(size=wave.shape) + 1j * rng.normal(size=wave.shape))
+
+
+def samples() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Phase shifts (h, w) of samples, and where air is."""
+    y, x = np.mgrid[-1:1:180j, -1:1:220j]
+    radius, spokes = np.hypot(x, y), np.sin(36 * np.arctan2(y, x)) > 0.15
+    pillar = -2.6 * np.sqrt(np.clip(1 - (x / 0.6) ** 2, 0, None))
+    thick = -11.0 * np.sqrt(np.clip(1 - (radius / 0.7) ** 2, 0, None))
+    weak = np.where(np.maximum(np.abs(x), np.abs(y)) < 0.75, -0.12, 0.0)
+    return {
+        "disc": (np.where(radius < 0.5, -0.8, 0.0), radius >= 0.5),
+        "pillar": (pillar, np.abs(x) > 0.6),
+        "thick": (thick, radius > 0.7),
+        "star to the edge": (np.where(spokes, -1.0, 0.0), ~spokes),
+        "weak": (weak, weak == 0),
+    }
+
+
+@pytest.mark.parametrize("name", samples())
+def test_air_is_one_whatever_the_sample(name: str) -> None:
+    shift, air = samples()[name]
+    y, x = np.indices(shift.shape)
+    wave = 3.0 * np.exp(0.1 * shift) * np.exp(1j * (shift + 1.9 + 0.03 * x - 0.02 * y))
+    field = relative_to_air(noisy(wave), np.ones(shift.shape, bool))
+    assert np.angle(field[air].mean()) == pytest.approx(0.0, abs=0.04)
+    assert np.median(np.abs(field[air])) == pytest.approx(1.0, abs=0.02)
+    assert np.abs(np.angle(field * np.exp(-1j * shift))).mean() < 0.06
+
+
+def test_dark_or_tiny_objects_have_no_air_and_no_error() -> None:
+    for patch in (np.zeros((6, 7), complex), np.ones((1, 1), complex), np.ones((2, 3), complex)):
+        field = relative_to_air(patch, np.ones(patch.shape, bool))
+        assert np.isfinite(field).all()
+        assert np.isfinite(shown_phase(field, np.ones(patch.shape, bool))[0]).all()
+    assert np.isfinite(relative_to_air(np.ones((5, 5), complex), np.zeros((5, 5), bool))).all()
+
+
+def test_phase_is_cut_where_no_value_is() -> None:
+    everywhere = np.ones((40, 40), bool)
+    ramp = np.linspace(-4.5, 0.2, 1600).reshape(40, 40)
+    phase, wraps = shown_phase(np.exp(1j * ramp), everywhere)
+    assert not wraps
+    assert np.allclose(phase, ramp, atol=1e-6)
+    assert shown_phase(np.exp(2j * ramp), everywhere)[1]

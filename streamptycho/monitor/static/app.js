@@ -3,8 +3,9 @@
 import { Link } from "./link.js";
 import { ColourTables, PictureView } from "./picture.js";
 import { ErrorView, PathView } from "./plots.js";
+import { CorrelationView, HistogramView, showQuality } from "./quality.js";
 import { ProjectionList, ServiceCards, showLosses } from "./tables.js";
-import { DASH, degrees, digits, known, length, rateName, seconds, whole } from "./words.js";
+import { DASH, digits, known, length, rateName, seconds, whole } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const body = document.body;
@@ -36,16 +37,22 @@ function figure(name, words, mood = "", caption = null) {
 function frameRate(services) {
   for (const service of services) {
     for (const [key, value] of Object.entries(service.rates)) {
-      if (key.includes("frame")) return { service: service.service, value, unit: rateName(key)[1] };
+      if (key.includes("frame")) return { service: service.service, key: `${service.service}: ${key}`, value, unit: rateName(key)[1] };
     }
   }
   return null;
 }
 
+// What the rate was on average while there was one: of use once nothing more arrives.
+function meanRate(points) {
+  const busy = (points ?? []).map(([, value]) => value).filter((value) => value > 0);
+  return busy.length ? busy.reduce((sum, value) => sum + value, 0) / busy.length : null;
+}
+
 function showFigures(state) {
   const now = state.current ?? state.measuring;
   const of = state.expected_projections;
-  const place = now ? `reconstructed · now ${now.number} at ${degrees(now.angle_deg)}` : "reconstructed";
+  const place = now && !state.over ? `reconstructed · now ${now.number}` : "reconstructed";
   figure("projection", now ? `${state.reconstructed}${of ? ` / ${of}` : ""}` : DASH, "", place);
   const total = now?.frames_expected;
   figure("frames", `${whole(now?.frames)}${known(total) ? ` / ${whole(total)}` : ""}`);
@@ -53,7 +60,9 @@ function showFigures(state) {
   const volume = state.volume;
   figure("resolution", length(now?.resolution_m), "", known(volume?.resolution_m) ? `resolution · 3-D ${length(volume.resolution_m)}` : "resolution");
   const rate = frameRate(state.services);
-  figure("rate", rate ? `${digits(rate.value)} ${rate.unit}` : DASH, "", rate ? `frames, ${rate.service}` : "frame rate");
+  const mean = state.all_measured && rate ? meanRate(services.rates[rate.key]) : null;
+  const caption = rate ? `frames, ${known(mean) ? "mean" : rate.service}` : "frame rate";
+  figure("rate", rate ? `${digits(mean ?? rate.value)} ${rate.unit}` : DASH, "", caption);
   const lags = state.services.filter((s) => known(s.lag_s));
   const worst = lags.reduce((a, b) => (a && a.lag_s >= b.lag_s ? a : b), null);
   figure("lag", worst ? seconds(worst.lag_s) : DASH, "", worst && worst.lag_s > 0 ? `largest lag, ${worst.service}` : "largest lag");
@@ -63,12 +72,17 @@ function showFigures(state) {
 
 function showHeadline(state) {
   body.dataset.mood = state.mood;
+  if (body.dataset.over !== String(state.over)) {
+    body.dataset.over = state.over;
+    for (const view of [...Object.values(views), correlation]) view.surface.redraw();
+  }
   byId("title").textContent = state.title;
   document.title = `${state.headline} · ${state.title}`;
   byId("scan").textContent = state.scan_id ?? DASH;
   byId("headline").textContent = state.headline;
   const complaints = state.complaints.map((c) => `${c.text}${c.count > 1 ? ` (${c.count}×)` : ""}`);
   byId("second-line").textContent = [state.second_line, ...complaints].filter(Boolean).join(" · ");
+  for (const id of ["headline", "second-line", "scan"]) byId(id).title = byId(id).textContent;
 }
 
 const panelOf = (name) => byId(`panel-${name}`);
@@ -81,7 +95,8 @@ function showAges() {
   for (const name of Object.keys(views)) {
     const picture = latest.pictures[name];
     const age = picture ? picture.age_s + since : 0;
-    const stale = !latest.over && age > latest.stale_after_s;
+    const due = !latest.over && !(latest.all_measured && ["frame", "path"].includes(name));
+    const stale = due && age > latest.stale_after_s;
     panelOf(name).querySelector(".stale").textContent = stale ? `${seconds(age)} old` : "";
   }
 }
@@ -109,6 +124,8 @@ document.querySelectorAll("[data-picture]").forEach((panel) => {
   views[panel.dataset.picture] = new PictureView(panel, tables);
 });
 const errors = new ErrorView(panelOf("errors"));
+const correlation = new CorrelationView(panelOf("fsc"));
+const histogram = new HistogramView(panelOf("quality"));
 const projections = new ProjectionList(byId("projections"));
 const services = new ServiceCards(byId("services"));
 
@@ -116,6 +133,10 @@ new Link({
   onState(state) {
     if (state.errors) errors.show(state.errors);
     if (state.projections) projections.replace(state.projections);
+    if (state.quality !== undefined) {
+      correlation.show(state.quality?.fsc, state.volume);
+      histogram.show(state.quality?.histogram, state.volume);
+    }
     if (state.rates) services.setRates(state.rates);
     for (const [name, view] of Object.entries(views)) {
       if (!state.pictures[name] && view.header) {
@@ -127,6 +148,7 @@ new Link({
     arrived = performance.now();
     showHeadline(state);
     showFigures(state);
+    showQuality(byId("quality"), state.volume);
     showLosses(byId("losses"), state.losses, state.services);
     projections.show(state);
     services.show(state.services);
@@ -136,12 +158,15 @@ new Link({
     const view = views[header.name];
     if (!view) return;
     view.show(header, payload);
-    panelOf(header.name).querySelector(".label").textContent = header.label;
+    const label = panelOf(header.name).querySelector(".label");
+    label.textContent = header.label;
+    label.title = [header.label, header.detail, header.note].filter(Boolean).join(" · ");
   },
-  onChange(link) {
+  onChange(change) {
+    const link = change === "gone" && latest?.over ? "over" : change;
     if (body.dataset.link === link) return;
     body.dataset.link = link;
-    byId("link-text").textContent = link === "live" ? "live" : "no connection, trying again";
+    byId("link-text").textContent = { live: "live", over: "run over", gone: "no connection, trying again" }[link];
     if (link === "gone") {
       byId("headline").textContent = "The pipeline does not answer";
       byId("second-line").textContent = "What is shown is the last that was known.";

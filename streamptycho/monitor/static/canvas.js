@@ -50,6 +50,18 @@ export function writing(context, words, x, y, align = "left", colour = QUIET, ba
   context.fillText(words, x, y);
 }
 
-export function nothing(context, width, height, words) {
-  writing(context, words, width / 2, height / 2, "center", QUIET);
+export function line(context, points, colour, thick, dash = []) {
+  context.strokeStyle = colour;
+  context.lineWidth = thick;
+  context.lineJoin = "round";
+  context.setLineDash(dash);
+  context.beginPath();
+  points.forEach(([x, y]) => context.lineTo(x, y));
+  context.stroke();
+  context.setLineDash([]);
+}
+
+export function nothing(context, width, height, words = "not yet") {
+  const over = document.body.dataset.over === "true";
+  writing(context, over ? "none in this run" : words, width / 2, height / 2, "center", QUIET);
 }

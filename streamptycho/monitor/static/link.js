@@ -1,6 +1,7 @@
 // The connection to the pipeline: opens again by itself, and answers every state so that the next one comes.
 
 const RETRY_MS = 1000;
+const RETRY_LATER_MS = 5000;
 const SILENCE_MS = 4000;
 
 export class Link {
@@ -20,7 +21,7 @@ export class Link {
     socket.onclose = () => {
       if (this.socket !== socket) return;
       this.onChange("gone");
-      setTimeout(() => this.open(), RETRY_MS);
+      setTimeout(() => this.open(), document.body.dataset.link === "over" ? RETRY_LATER_MS : RETRY_MS);
     };
     this.socket = socket;
     this.heard = performance.now();

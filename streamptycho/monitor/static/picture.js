@@ -46,11 +46,11 @@ export class PictureView {
   }
 
   draw(context, width, height, text) {
-    if (!this.header) return nothing(context, width, height, "not yet");
+    if (!this.header) return nothing(context, width, height);
     const head = this.header;
     const bottom = text * 1.7;
     const labels = this.ticks();
-    const side = BAR + 12 + Math.max(...labels.map(([, words]) => context.measureText(words).width), text);
+    const side = BAR + 16 + Math.max(...labels.map(([, words]) => context.measureText(words).width), text);
     const scale = Math.min((width - side) / head.width, (height - bottom) / head.height);
     const w = head.width * scale;
     const h = head.height * scale;
@@ -101,12 +101,15 @@ export class PictureView {
     }
     if (unit === "rad" && Math.abs(hi - Math.PI) < 1e-6) return [[0, "−π"], [0.5, "0"], [1, "π"]];
     const span = hi - lo;
-    const decimals = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(span))));
-    return [0, 0.5, 1].map((part) => {
-      const value = lo + part * span;
-      const words = span < 1e-3 || Math.abs(value) >= 1e5 ? value.toExponential(1) : value.toFixed(decimals);
-      return [part, words.replaceAll("-", "−")];
-    });
+    const step = roundStep(span / 2);
+    const decimals = Math.min(6, Math.max(0, -Math.floor(Math.log10(step))));
+    const ticks = [];
+    for (let k = Math.ceil(lo / step); k * step <= hi; k++) {
+      const value = k * step;
+      const words = step < 1e-4 || Math.abs(value) >= 1e5 ? value.toExponential(1) : value.toFixed(decimals);
+      ticks.push([(value - lo) / span, value === 0 ? "0" : words.replaceAll("-", "−")]);
+    }
+    return ticks.length ? ticks : [[0.5, digits((lo + hi) / 2)]];
   }
 
   colourBar(context, x, y, height, labels) {

@@ -1,11 +1,11 @@
 // The scan path, the error curves and the past of a rate.
 
-import { EDGE, INK, QUIET, Surface, nothing, stage, writing } from "./canvas.js";
+import { EDGE, INK, QUIET, Surface, line, nothing, stage, writing } from "./canvas.js";
 import { digits, length, roundStep, whole } from "./words.js";
 
 const FLAGS = [
   { key: "measured", words: "measured", colour: "#5ad1b4", shape: "dot" },
-  { key: "interpolated", words: "interpolated", colour: "#6ea8ff", shape: "dot" },
+  { key: "interpolated", words: "interpolated", colour: "#6ea8ff", shape: "diamond" },
   { key: "extrapolated", words: "extrapolated", colour: "#f2b84b", shape: "square" },
   { key: "turnaround", words: "turn-around", colour: "#b39ddb", shape: "ring" },
   { key: "missing", words: "missing", colour: "#ff6b6b", shape: "cross" },
@@ -30,7 +30,7 @@ export class PathView {
   }
 
   draw(context, width, height, text) {
-    if (!this.header) return nothing(context, width, height, "not yet");
+    if (!this.header) return nothing(context, width, height);
     const present = FLAGS.filter((flag) => this.header.counts[flag.key] > 0);
     const legend = this.legend(context, width, height, text, present);
     const box = this.extent();
@@ -108,6 +108,13 @@ function mark(context, flag, x, y, size) {
   context.beginPath();
   if (flag.shape === "square") {
     context.fillRect(x - size, y - size, 2 * size, 2 * size);
+  } else if (flag.shape === "diamond") {
+    const reach = size * 1.3;
+    context.moveTo(x, y - reach);
+    context.lineTo(x + reach, y);
+    context.lineTo(x, y + reach);
+    context.lineTo(x - reach, y);
+    context.fill();
   } else if (flag.shape === "cross") {
     const arm = size * 1.3;
     context.moveTo(x - arm, y - arm);
@@ -157,7 +164,7 @@ export class ErrorView {
     writing(context, "sweeps", area.x + area.w, height - text * 0.3, "right", QUIET, "alphabetic");
     all.forEach((curve, k) => {
       const current = curve === this.curves.current;
-      this.line(context, curve.points.filter(([, e]) => e > 0).map(([s, e]) => at(s, e)), current ? "#5ad1b4" : "#4a5a70", current ? 2.4 : 1.2);
+      line(context, curve.points.filter(([, e]) => e > 0).map(([s, e]) => at(s, e)), current ? "#5ad1b4" : "#4a5a70", current ? 2.4 : 1.2);
     });
     const points_now = this.curves.current?.points ?? [];
     if (points_now.length && points_now.at(-1)[1] > 0) {
@@ -167,16 +174,7 @@ export class ErrorView {
       context.arc(x, y, 4, 0, 2 * Math.PI);
       context.fill();
     }
-    if (this.curves.previous.length) writing(context, "grey: earlier projections", area.x, height - text * 0.3, "left", QUIET, "alphabetic");
-  }
-
-  line(context, points, colour, thick) {
-    context.strokeStyle = colour;
-    context.lineWidth = thick;
-    context.lineJoin = "round";
-    context.beginPath();
-    points.forEach(([x, y]) => context.lineTo(x, y));
-    context.stroke();
+    if (this.curves.previous.length) writing(context, "grey: earlier ones", area.x, height - text * 0.3, "left", QUIET, "alphabetic");
   }
 }
 

@@ -28,8 +28,8 @@ export function showLosses(body, losses, services) {
         const meaning = element("td");
         meaning.append(
           element("b", "", loss.reason),
-          ` · ${loss.what}, ${loss.service}`,
-          element("p", "", loss.explanation),
+          ` · ${loss.what}, ${loss.service}. `,
+          element("span", "meaning", loss.explanation),
         );
         line.append(element("td", "n", whole(loss.count)), meaning);
         return line;
@@ -98,9 +98,11 @@ export class ServiceCards {
         this.cards.delete(name);
       }
     }
-    for (const service of services) {
+    services.forEach((service, place) => {
       const card = this.card(service.service);
+      if (this.holder.children[place] !== card) this.holder.insertBefore(card, this.holder.children[place] ?? null);
       card.className = `card ${service.state}${service.stale ? " stale" : ""}`;
+      card.title = service.text;
       const silent = service.stale ? `silent for ${seconds(service.age_s)}` : service.state;
       card.querySelector(".state").textContent = silent;
       card.querySelector(".says").textContent = service.text;
@@ -108,12 +110,12 @@ export class ServiceCards {
         const [what, unit] = rateName(key);
         return `${what} ${digits(value)}${unit.startsWith("/") ? "" : " "}${unit}`.trim();
       });
-      card.querySelector(".rates").textContent = [...rates, `queue ${whole(service.queue)}`, `lag ${seconds(service.lag_s)}`].map(unbroken).join(" · ");
+      card.querySelector(".rates").textContent = [...rates, service.queue > 0 ? `queue ${whole(service.queue)}` : "", `lag ${seconds(service.lag_s)}`].filter(Boolean).map(unbroken).join(" · ");
       const counters = Object.entries(service.counters).map(([key, value]) => `${key.replaceAll("_", " ")} ${whole(value)}`).map(unbroken);
       card.querySelector(".counters").textContent = counters.join(" · ");
       const first = Object.keys(service.rates)[0];
       sparkline(card.querySelector("canvas"), this.rates[`${service.service}: ${first}`] ?? []);
-    }
+    });
   }
 
   card(name) {
@@ -121,8 +123,10 @@ export class ServiceCards {
     if (!card) {
       card = element("div", "card");
       const top = element("div", "top");
-      top.append(element("b", "", name), element("canvas"), element("span", "state"));
-      card.append(top, element("p", "says"), element("p", "rates"), element("p", "counters"));
+      const below = element("div", "below");
+      top.append(element("b", "", name), element("span", "rates"), element("span", "state"));
+      below.append(element("p", "says"), element("canvas"));
+      card.append(top, below, element("p", "counters"));
       this.cards.set(name, card);
       this.holder.append(card);
     }

@@ -27,6 +27,13 @@ export function length(metres, significant = 3) {
   return `${digits(metres * 1e12, significant)} pm`;
 }
 
+export function dose(gray) {
+  if (!known(gray)) return DASH;
+  const units = [[1e9, "GGy"], [1e6, "MGy"], [1e3, "kGy"], [1, "Gy"]];
+  const [size, unit] = units.find(([from]) => gray >= from * 0.9995) ?? [1e-3, "mGy"];
+  return `${digits(gray / size)} ${unit}`;
+}
+
 export function degrees(value) {
   return known(value) ? `${value.toFixed(1)}°` : DASH;
 }

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from streamptycho.cli.view import TerminalView
 from streamptycho.config import parse
-from streamptycho.messages import ServiceStatus
+from streamptycho.messages import ProjectionEnd, ServiceStatus
 from streamptycho.stages.folder import RunFolder
 
 ABSENT = ServiceStatus(service="record", state="running", text="no detector answers at tcp://127.0.0.1:1")
@@ -41,3 +41,28 @@ def test_an_instrument_that_goes_when_all_is_measured_is_not_missed(view, writte
     for message in (ingest(2), ABSENT):
         view.see(message)
     assert "Waiting" not in written.getvalue()
+
+
+def test_an_instrument_that_goes_in_the_middle_has_disconnected_and_is_not_searched_for(view, written):
+    for message in (replace(ABSENT, text="recording"), ingest(1), ABSENT, ABSENT):
+        view.see(message)
+    assert "Waiting" not in written.getvalue()
+    assert "check" not in written.getvalue()
+    assert written.getvalue().count("The detector has disconnected") == 1
+
+
+def test_a_projection_that_lost_most_of_its_frames_comes_with_a_cause(view, written):
+    end = ProjectionEnd(
+        scan_id="s",
+        projection=1,
+        angle_deg=0.0,
+        reason="complete",
+        frames_sent=20,
+        frames_received=20,
+        frames_paired=2,
+        dropped={"unpaired": 18},
+    )
+    view.see(end)
+    text = " ".join(written.getvalue().split())
+    assert "18 of 20 frames are left out (unpaired)" in text
+    assert "pairing.clock_offset_s" in text

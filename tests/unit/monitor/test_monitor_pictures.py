@@ -80,7 +80,8 @@ def test_frame_is_logarithmic_and_marks_unmeasured_pixels() -> None:
     counts[32, 32] = 999
     counts[:, 5] = 65535
     picture = views.frame_view(FramePreview(series="7", index=4, counts=counts))
-    assert picture.label == "No. 5 of series 7"
+    assert picture.label == "frame 4"
+    assert picture.header()["detail"] == "of series 7"
     assert picture.scale == "log10"
     assert np.all(picture.pixels[:, 5] == 0)
     assert np.count_nonzero(picture.pixels == 0) == 64
@@ -117,6 +118,33 @@ def test_phase_is_free_of_offset_and_slope_and_keeps_its_contrast() -> None:
     assert picture.pixel_m == 20e-9
 
 
+def in_units(picture: Picture) -> np.ndarray:
+    return picture.lo + (picture.pixels.astype(float) - 1) / 254 * (picture.hi - picture.lo)
+
+
+def test_phase_is_zero_and_amplitude_one_in_air() -> None:
+    y, x = np.indices((160, 220))
+    sample = np.hypot(y - 80, x - 110) < 45
+    message = _object(2.5 * np.where(sample, 0.9, 1.0) * np.exp(1j * (2.0 - 0.7 * sample)))
+    phase, amplitude = in_units(views.phase_view(message)), in_units(views.amplitude_view(message))
+    assert phase[~sample].mean() == pytest.approx(0.0, abs=0.01)
+    assert phase[sample].mean() == pytest.approx(-0.7, abs=0.02)
+    assert amplitude[~sample].mean() == pytest.approx(1.0, abs=0.01)
+    assert amplitude[sample].mean() == pytest.approx(0.9, abs=0.01)
+    assert "air" in views.phase_view(message).note
+    assert views.amplitude_view(message).unit == "air = 1"
+
+
+def test_phase_of_more_than_half_a_turn_does_not_wrap() -> None:
+    y, x = np.indices((128, 128))
+    radius = np.hypot(y - 64, x - 64)
+    shift = -4.0 * np.sqrt(np.clip(1 - (radius / 40) ** 2, 0, None))
+    picture = views.phase_view(_object(np.exp(1j * shift)))
+    assert picture.colours == "viridis"
+    assert picture.lo == pytest.approx(-4.0, abs=0.1)
+    assert in_units(picture)[64, 64] == pytest.approx(-4.0, abs=0.1)
+
+
 def test_phase_that_wraps_is_shown_on_the_circle() -> None:
     y, x = np.indices((128, 128))
     picture = views.phase_view(_object(np.exp(1j * ((x - 64) ** 2 + (y - 64) ** 2) / 150)))
@@ -130,7 +158,7 @@ def test_contrast_comes_from_where_the_object_is_well_lit() -> None:
     coverage[:, :20] = 0.1
     coverage[:, 95:] = 0.0
     picture = views.amplitude_view(_object(amplitude, coverage))
-    assert picture.hi < 1.01
+    assert picture.hi < 1.1
     assert picture.pixels.shape == (100, 95)
 
 
@@ -171,6 +199,13 @@ def test_slices_share_their_contrast() -> None:
     assert len({(p.lo, p.hi) for p in pictures}) == 1
     assert not pictures[2].pixels.any()
     assert pictures[0].label == "4 projections"
+
+
+def test_a_path_whose_preview_came_early_says_so() -> None:
+    path = PathPreview(scan_id="s", projection=3, xy_m=np.zeros((55, 2), np.float32), quality=np.zeros(55, np.uint8))
+    assert views.path_view(path).label == "No. 3"
+    assert views.path_view(path, frames=234).label == "No. 3, first 55 of 234"
+    assert views.path_view(path, frames=55).label == "No. 3"
 
 
 def test_path_counts_every_flag_and_thins_what_it_draws() -> None:

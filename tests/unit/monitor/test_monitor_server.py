@@ -1,6 +1,8 @@
+import contextlib
 import io
 import json
 import socket
+import threading
 import time
 
 import httpx
@@ -14,6 +16,7 @@ from streamptycho.config import MonitorConfig
 from streamptycho.messages import FramePreview, PathPreview, ServiceStatus
 from streamptycho.monitor import MonitorError, MonitorServer, Store
 from streamptycho.monitor import app as monitor_app
+from streamptycho.monitor import server as monitor_server
 from streamptycho.monitor.pictures import decode
 from streamptycho.monitor.store import PICTURE_NAMES
 
@@ -59,7 +62,8 @@ def test_page_and_static_files_are_complete_and_refer_to_no_other_server(url) ->
     page = httpx.get(url)
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for name in ["app.js", "link.js", "picture.js", "plots.js", "canvas.js", "tables.js", "words.js", "style.css"]:
+    scripts = ["app.js", "canvas.js", "link.js", "picture.js", "plots.js", "quality.js", "tables.js", "words.js"]
+    for name in [*scripts, "style.css"]:
         answer = httpx.get(f"{url}static/{name}")
         assert answer.status_code == 200
         assert "http://" not in answer.text
@@ -206,3 +210,46 @@ def test_stop_is_bounded_with_open_viewers_and_start_works_again(store) -> None:
     server.stop()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{again}health")
+
+
+def test_the_last_state_reaches_every_viewer_before_the_server_stops(store) -> None:
+    server = MonitorServer(store, MonitorConfig(port=0, pictures_per_s=2, results="/data/run-7"))
+    address = server.start()
+    with watch(address) as quick, watch(address) as slow:
+        states: dict[str, list[dict]] = {"quick": [], "slow": []}
+
+        def look(name: str, viewer: ClientConnection, pause_s: float) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    state, _ = receive(viewer)
+                    states[name].append(state)
+                    time.sleep(pause_s)
+                    viewer.send("ack")
+
+        lookers = [
+            threading.Thread(target=look, args=("quick", quick, 0.0)),
+            threading.Thread(target=look, args=("slow", slow, 0.3)),
+        ]
+        for looker in lookers:
+            looker.start()
+        deadline = time.monotonic() + 10
+        while not all(states.values()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        store.handle(frame(7))
+        server.stop()
+        for looker in lookers:
+            looker.join(10)
+            assert not looker.is_alive()
+    for seen in states.values():
+        assert seen[-1]["over"]
+        assert seen[-1]["results"] == "/data/run-7"
+        assert seen[-1]["pictures"]["frame"]["version"] == 1
+
+
+def test_a_viewer_that_never_answers_does_not_keep_the_server(store) -> None:
+    server = MonitorServer(store, MonitorConfig(port=0))
+    with watch(server.start()) as viewer:
+        receive(viewer)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < monitor_server.FAREWELL_S + monitor_server.STOP_TIMEOUT_S

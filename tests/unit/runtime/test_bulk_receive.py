@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import zmq
 
+from streamptycho.messages import RawBlock
 from streamptycho.runtime import bulk_receive
 from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
+from streamptycho.runtime.instrument_client import InstrumentClient
 
 MESSAGES = [
     [b"a"],
@@ -95,3 +97,20 @@ def test_what_did_not_fit_is_let_go_when_the_receiver_closes(sockets):
     assert len(block) == 1
     receiver.close()
     assert receiver.receive(2) is None
+
+
+def test_what_did_not_fit_comes_without_waiting_for_another_message():
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.linger = 0
+        port = push.bind_to_random_port("tcp://127.0.0.1")
+        client = InstrumentClient(f"tcp://127.0.0.1:{port}", "127.0.0.1", 1, b"")
+        sizes = [bulk_receive.ROOM_BYTES - 10, 100, bulk_receive.ROOM_BYTES - 10, 3 * bulk_receive.ROOM_BYTES]
+        for size in sizes:
+            push.send(b"v" * size)
+        got, deadline = [], time.monotonic() + 20
+        while len(got) < len(sizes) and time.monotonic() < deadline:
+            for arrived in client.poll(0.05):
+                if isinstance(arrived, RawBlock):
+                    got += [len(record.parts[0]) for record in arrived.records()]
+        client.close()
+    assert got == sizes

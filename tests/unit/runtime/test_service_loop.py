@@ -55,6 +55,29 @@ def test_data_go_one_way_and_what_people_look_at_the_other():
     assert [type(m) for m in drain(look) if not isinstance(m, ServiceStatus)] == [ScanEnd]
 
 
+def test_what_waits_is_taken_before_a_service_stops():
+    source, data = MemoryQueue(), MemoryQueue()
+    for number in range(3):
+        source.put(batch(number), 0)
+    ServiceLoop(PassOn(), source, data, None, should_stop=lambda: True).run()
+    assert [type(m) for m in drain(data)] == [DiffractionBatch] * 3 + [ScanEnd]
+
+
+def test_data_that_nobody_takes_hold_nothing_up_and_still_reach_the_taps():
+    class Full:
+        def put(self, message, timeout_s):
+            return False
+
+        def close(self):
+            pass
+
+    source, seen = MemoryQueue(), []
+    for message in (batch(0), batch(1), ScanEnd(scan_id="s", reason="complete", projections=1)):
+        source.put(message, 0)
+    ServiceLoop(PassOn(), source, Full(), None, taps=[seen.append], nobody_takes=lambda: True).run()
+    assert [type(m) for m in seen if not isinstance(m, ServiceStatus)] == [DiffractionBatch] * 2 + [ScanEnd]
+
+
 def test_a_stopped_service_hands_on_what_it_can_still_make():
     source, data = MemoryQueue(), MemoryQueue()
     ServiceLoop(PassOn(), source, data, None, should_stop=lambda: True).run()

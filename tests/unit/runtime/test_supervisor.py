@@ -41,3 +41,29 @@ def test_close_kills_what_does_not_listen(tmp_path):
     supervisor.close()
     assert not supervisor.running("deaf")
     assert supervisor.poll() == [Exit(name="deaf", code=-9, asked=True)]
+
+
+def test_a_service_learns_that_nobody_takes_its_data_even_before_it_listens(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    code = """
+import sys, time
+time.sleep(0.5)
+from streamptycho.runtime.supervisor import StopSignal
+stop = StopSignal()
+time.sleep(0.1)
+print(stop.abandoned, stop.count)
+"""
+    supervisor.start("deserted", [sys.executable, "-c", code])
+    supervisor.abandon("deserted")
+    assert supervisor.wait("deserted", 20.0)
+    assert supervisor.last_words("deserted") == "True 0"
+    supervisor.close()
+
+
+def test_a_service_is_started_again(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    for number in range(2):
+        supervisor.start("one", [sys.executable, "-c", f"import sys; sys.exit({number})"])
+        assert supervisor.wait("one", 20.0)
+        assert [item.code for item in supervisor.poll()] == [number]
+    supervisor.close()

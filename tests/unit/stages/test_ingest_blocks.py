@@ -13,7 +13,8 @@ from streamptycho.messages import RECORD_KINDS, RECORD_SOURCES, DiffractionBatch
 from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 from streamptycho.simulation import Instrument
 from streamptycho.stages.ingest import IngestStage
-from streamptycho.stages.record import LogFeed, RecordStage, disk_warning
+from streamptycho.stages.record import LogFeed, RecordStage
+from streamptycho.stages.recorder import disk_warning
 from streamptycho.stages.runs import runs
 from tests.system.pipeline import SMALL_SCAN
 

@@ -1,11 +1,22 @@
 """When a projection is begun, hurried and finished."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from streamptycho.config import ReconstructionConfig
 from streamptycho.geometry import Geometry
-from streamptycho.messages import DiffractionBatch, ObjectUpdate, ProjectionEnd, ProjectionStart, Quality, ScanEnd
+from streamptycho.messages import (
+    Anomaly,
+    DiffractionBatch,
+    ObjectUpdate,
+    ProjectionEnd,
+    ProjectionStart,
+    Quality,
+    ScanEnd,
+)
+from streamptycho.ptychography import ProbeError
 from streamptycho.stages.reconstruct import ReconstructStage
 
 GEOMETRY = Geometry(6200.0, 1.0, 75e-6, (32, 32))
@@ -131,3 +142,40 @@ def test_the_scan_can_end_before_it_began():
     here = stage()
     assert [type(m) for m in here.handle(scan_end(), 0)] == [ScanEnd]
     assert here.finished
+
+
+def test_a_projection_without_overlap_is_named():
+    running = stage()
+    list(running.handle(start(0), 0))
+    far = batch(0)
+    list(running.handle(replace(far, xy_m=20 * far.xy_m), 1))
+    list(running.handle(end(0), 2))
+    seen = work_until(running, finals)
+    faults = [message for message in seen if isinstance(message, Anomaly)]
+    assert [fault.unit for fault in faults] == ["messages"]
+    assert faults[0].detail.startswith("projection 0: frames do not overlap: neighbours are")
+
+
+def test_a_projection_with_hardly_a_frame_left_is_no_result_and_says_why():
+    one = stage()
+    list(one.handle(start(0), 0))
+    far = batch(0)
+    list(one.handle(replace(far, xy_m=far.xy_m * 1e6), 0))
+    list(one.handle(end(0), 0))
+    seen = [*work_until(one, lambda m: not one.busy), *one.handle(scan_end(), 0)]
+    assert finals(seen) == []
+    warnings = [m for m in seen if isinstance(m, Anomaly) and m.detail]
+    assert [(w.reason, w.count) for w in warnings] == [("out of range", 15)]
+    assert "positions.x.scale" in warnings[0].detail
+    assert one.finished
+    assert one.status(0).counters["projections_left_out"] == 1
+
+
+def test_a_projection_that_cannot_be_begun_leaves_a_status_to_tell_it(tmp_path):
+    np.save(tmp_path / "probe.npy", np.ones((8, 8), np.complex64))
+    probe = {"start": "file", "file": tmp_path / "probe.npy"}
+    one = ReconstructStage(ReconstructionConfig(probe=probe), clock=lambda: 0.0)
+    with pytest.raises(ProbeError, match="8"):
+        list(one.handle(start(0), 0))
+    assert one.status(0).state == "waiting"
+    assert list(one.stop(0)) == []

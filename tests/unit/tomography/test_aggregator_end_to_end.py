@@ -41,7 +41,7 @@ def finished():
     result = Aggregator("scan", DELTA)
     for update in updates:
         assert result.add(update) == []
-        assert result.update() is not None
+        assert (result.update() is None) == (update.projection == 0)
     return result, result.update(final=True), moves, angles
 
 
@@ -109,7 +109,7 @@ def test_electron_density_is_delta_in_other_units():
 
 def test_order_of_arrival_and_replacement_leave_no_trace():
     updates, _, _ = scan(12)
-    wrong = object_update(3, 100.0, strength=2.0)
+    wrong = object_update(3, 100.0, noise_rad=0.2)
     volumes = []
     for order in (updates, [wrong, *updates[::-1]], [*updates[6:], wrong, *updates[:6], updates[3]]):
         result = Aggregator("scan", TomographyConfig(align="none", quantity="delta"))
@@ -188,6 +188,35 @@ def test_projection_from_elsewhere_is_refused():
 
 def test_configured_size_stays_whatever_comes():
     result = Aggregator("scan", TomographyConfig(quantity="delta", width_px=70, height_px=60))
+    assert result.add(object_update(9, 30.0, shape=(64, 64))) == []
     for k, shape in enumerate([(64, 64), (128, 128), (96, 140)]):
         assert result.add(object_update(k, 60.0 * k, shape=shape)) == []
         assert result.volume().shape == (60, 70, 70)
+
+
+def test_slices_on_demand_are_those_of_the_volume():
+    result = Aggregator("scan", DELTA)
+    with pytest.raises(IndexError, match=r"not in a volume of \(0, 0, 0\)"):
+        result.slice_at("z", 0)
+    for k in range(5):
+        result.add(object_update(k, 36.0 * k))
+    whole = result.volume()
+    assert result.volume_shape == whole.shape
+    for number, axis in enumerate("zyx"):
+        found = result.slice_at(axis, 41)
+        np.testing.assert_allclose(found, whole.take(41, axis=number), atol=1e-5 * whole.max())
+    with pytest.raises(IndexError):
+        result.slice_at("x", whole.shape[2])
+
+
+def test_slabs_are_the_volume():
+    for way in ("fbp", "sirt"):
+        result = Aggregator("scan", TomographyConfig(quantity="delta", final_volume=way, sirt_rounds=3))
+        for k in range(5):
+            result.add(object_update(k, 36.0 * k))
+        made = result.slabs()
+        slabs = list(made.slabs)
+        assert len(slabs) > 1
+        assert made.shape == result.volume_shape
+        whole = result.volume()
+        np.testing.assert_allclose(np.concatenate(slabs), whole, atol=2e-6 * whole.max())

@@ -5,13 +5,18 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from streamptycho.config import TomographyConfig
 from streamptycho.tomography import Aggregator, electron_density_per_delta
-from streamptycho.tomography.figures import air_noise, histogram
+from streamptycho.tomography.figures import air_noise, matter_mean
+from streamptycho.tomography.histogram import BINS, GrowingHistogram, histogram
 from tests.unit.tomography.phantom import ENERGY_EV, PIXEL_M, object_update, volume
 
 COUNT = 36
+finite_values = st.floats(-1e6, 1e6, width=32)
 
 
 def finished(config, *, count=COUNT, moves=None, magnitude=None, coverage=None):
@@ -50,6 +55,27 @@ def test_histogram_counts_every_voxel():
     assert len(edges) == len(counts) + 1
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(arrays(np.float32, st.integers(0, 30), elements=finite_values), max_size=5))
+def test_histogram_of_pieces_counts_every_value_where_it_belongs(pieces):
+    growing = GrowingHistogram()
+    for piece in pieces:
+        growing.add(piece)
+    counts, edges = growing.result()
+    values = np.concatenate([np.zeros(0, np.float32), *pieces]).astype(np.float64)
+    assert len(counts) <= BINS
+    np.testing.assert_array_equal(counts, np.histogram(values, np.append(edges[:-1], np.inf))[0])
+    if values.size:
+        assert edges[0] <= values.min()
+        assert values.max() < edges[-1]
+
+
+def test_histogram_is_fine_enough_to_see_matter_beside_air():
+    counts, edges = histogram(np.random.default_rng(0).normal(0.5, 0.1, 100_000).astype(np.float32))
+    assert 64 < len(counts) <= BINS
+    assert np.average(0.5 * (edges[1:] + edges[:-1]), weights=counts) == pytest.approx(0.5, abs=0.005)
+
+
 def test_drift_and_jitter_are_those_of_the_sample():
     rng = np.random.default_rng(8)
     jitter = rng.normal(0, 1.0, (COUNT, 2))
@@ -59,8 +85,11 @@ def test_drift_and_jitter_are_those_of_the_sample():
     for axis, name in ((0, "along"), (1, "across")):
         moved = (jitter + drift)[:, axis]
         slope = np.polyfit(order, moved, 1)[0]
-        assert figures[f"jitter_{name}_px"] == pytest.approx(np.std(moved - slope * order), abs=0.15)
-    assert figures["drift_along_px"] == pytest.approx(np.polyfit(order, (jitter + drift)[:, 0], 1)[0], abs=0.2)
+        assert figures[f"sample_jitter_{name}_rotation_axis_rms_m"] / PIXEL_M == pytest.approx(
+            np.std(moved - slope * order), abs=0.15
+        )
+        if name == "along":
+            assert figures["sample_drift_along_rotation_axis_m"] / PIXEL_M == pytest.approx(slope, abs=0.2)
 
 
 def test_mass_density_is_electron_density_in_grams():
@@ -71,6 +100,21 @@ def test_mass_density_is_electron_density_in_grams():
     a_over_z = TomographyConfig().a_over_z
     expected = results["electron_density_per_A3"] * a_over_z / 0.602214076
     np.testing.assert_allclose(results["mass_density_g_per_cm3"], expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("quantity", ["delta", "electron_density_per_A3", "mass_density_g_per_cm3"])
+def test_density_of_matter_is_told_whatever_the_volume_is_of(quantity):
+    figures = finished(TomographyConfig(quantity=quantity, a_over_z=1.9)).update(final=True).figures
+    delta = 10.0 * 0.02 * (12.398e-10 / (ENERGY_EV / 1e3)) / (2 * math.pi * PIXEL_M)
+    electrons = delta * electron_density_per_delta(ENERGY_EV)
+    assert figures["matter_electron_density_per_A3"] == pytest.approx(electrons, rel=0.05)
+    assert figures["matter_mass_density_g_per_cm3"] == pytest.approx(electrons * 1.9 / 0.602214, rel=0.05)
+    assert f"matter_{quantity}" in figures
+
+
+def test_nothing_dense_has_no_density():
+    assert matter_mean(np.zeros((40, 40))) is None
+    assert matter_mean(-np.ones((40, 40))) is None
 
 
 def test_beta_comes_from_the_magnitude():

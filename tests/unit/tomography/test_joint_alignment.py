@@ -81,7 +81,9 @@ def test_large_projections_are_binned(moved, monkeypatch):
     mass, moves = moved
     result = Refinement(mass, ANGLES).run()
     assert (left_over(result.moves_px, moves).std(axis=0) < 0.15).all()
-    assert result.reprojections.shape == mass.shape
+    assert result.binning > 1
+    assert result.reprojection(3).shape == mass.shape[1:]
+    assert np.corrcoef(result.reprojection(3).ravel(), mass[3].ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("spoil", [lambda m: m[0], lambda m: m[:5], lambda m: np.where(m > 1, np.nan, m)])

@@ -26,17 +26,29 @@ def spheres(seed):
     return scipy.ndimage.gaussian_filter(volume, 0.7)
 
 
-def projections(seed, shifts_px):
+def projections(seed, shifts_px, sample=spheres):
     rng = np.random.default_rng(seed + 100)
-    angles_deg = np.arange(COUNT) * 180.0 / COUNT
-    mass = project(spheres(seed), angles_deg).transpose(0, 2, 1)
-    mass = mass + rng.normal(0, 0.005 * mass.max(), mass.shape)
+    angles_deg = np.arange(len(shifts_px)) * 180.0 / len(shifts_px)
+    mass = project(sample(seed), angles_deg).transpose(0, 2, 1)
+    mass = mass + rng.normal(0, 0.005 * np.median(mass.max(axis=(1, 2))), mass.shape)
     moved = [scipy.ndimage.shift(image, shift, order=3) for image, shift in zip(mass, shifts_px, strict=True)]
     return np.array(moved, np.float32), angles_deg
 
 
-def wandering(seed):
-    return np.random.default_rng(seed + 200).normal(0, 0.5, (COUNT, 2))
+def plate(seed):
+    """Flat, with holes and grains, and as wide as what is seen: at 90 degrees it is looked at from its edge."""
+    rng = np.random.default_rng(seed)
+    y, x, z = np.mgrid[:SIDE, :SIDE, :SIDE] - SIDE // 2
+    inside = (np.abs(x) < 0.42 * SIDE) & (np.abs(y) < 2) & (np.abs(z) < 0.4 * SIDE)
+    volume = 0.1 * inside.astype(np.float32)
+    for _ in range(40):
+        (c, d), radius = rng.uniform(-0.35, 0.35, 2) * SIDE, rng.uniform(1, 4)
+        volume += ((x - c) ** 2 + (z - d) ** 2 < radius**2) * inside * rng.uniform(-0.05, 0.2)
+    return scipy.ndimage.gaussian_filter(volume, 0.7)
+
+
+def wandering(seed, count=COUNT):
+    return np.random.default_rng(seed + 200).normal(0, 0.5, (count, 2))
 
 
 def rest_px(refined, shifts_px, angles_deg):
@@ -73,6 +85,25 @@ def test_one_of_another_sample_is_left_out_alone(seed):
     mass[BAD] = projections(seed + 7, shifts_px)[0][BAD][::-1]
     refined = Refinement(mass, angles_deg).run()
     assert np.flatnonzero(~refined.trusted).tolist() == [BAD]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_plate_keeps_the_projections_of_its_edge(seed):
+    mass, angles_deg = projections(seed, wandering(seed, 90), plate)
+    refined = Refinement(mass, angles_deg).run()
+    assert refined.misfit_rad.argmax() in range(42, 49)
+    assert refined.misfit_rad.max() > 5 * np.median(refined.misfit_rad)
+    assert refined.trusted.all()
+
+
+@pytest.mark.parametrize("wrong", [15, 45])
+def test_one_of_another_sample_is_left_out_of_a_plate(wrong):
+    shifts_px = wandering(2, 90)
+    mass, angles_deg = projections(2, shifts_px, plate)
+    other = projections(2, shifts_px)[0][wrong]
+    mass[wrong] = other * (mass[wrong].sum() / other.sum())
+    refined = Refinement(mass, angles_deg).run()
+    assert np.flatnonzero(~refined.trusted).tolist() == [wrong]
 
 
 def test_no_more_than_a_few_are_ever_left_out():

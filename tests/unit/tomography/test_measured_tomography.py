@@ -69,7 +69,7 @@ def test_aggregator_finds_the_axis_without_help_and_makes_a_slice_as_clean(measu
     update = result.update(final=True)
     assert update.projections_used == 91
     assert update.figures["rotation_axis_x_m"] / 1e-6 == pytest.approx(86.0, abs=0.5)
-    assert update.figures["jitter_across_px"] < 0.1
+    assert update.figures["sample_jitter_across_rotation_axis_rms_m"] < 0.1e-6
     ours = result.volume()
     down = 67 - (result.projection_stack().center_xy_m[1] / 1e-6 - ours.shape[0] // 2)
     rows = scipy.ndimage.shift(stack[:, 67:68], (0, 0, 80 - 86.0), order=3, mode="nearest")

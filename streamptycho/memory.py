@@ -1,0 +1,55 @@
+"""Memory for large arrays that come and go: fresh pages cost more than what is written into them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import weakref
+from typing import Any
+
+import numpy as np
+
+from streamptycho.messages import Array
+
+REUSED_FROM_BYTES = 1 << 18
+KEPT_BYTES = 256 << 20
+_LARGE_PAGE_BYTES = 2 << 20
+
+
+def fresh(size: int) -> mmap.mmap:
+    """Return memory that is not in use before it is written to, in large pages where there are such."""
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE") and size >= _LARGE_PAGE_BYTES:
+        # Not every kernel has them.
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+class ReusedMemory:
+    """Gives arrays in memory of earlier ones that nobody looks at any more. For use in one thread.
+
+    Parameters
+    ----------
+    kept_bytes
+        How much is kept at most; memory beyond that is given back as soon as it is not looked at.
+    """
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept_bytes = kept_bytes
+        self._held: list[tuple[mmap.mmap, weakref.ref[Array]]] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array of any content. Small ones are new."""
+        size = math.prod(shape) * dtype.itemsize
+        if size < REUSED_FROM_BYTES:
+            return np.empty(shape, dtype)
+        room = 1 << (size - 1).bit_length()
+        idle = next((k for k, (memory, seen) in enumerate(self._held) if len(memory) == room and seen() is None), None)
+        memory = fresh(room) if idle is None else self._held.pop(idle)[0]
+        whole = np.frombuffer(memory, np.uint8)
+        self._held.insert(0, (memory, weakref.ref(whole)))
+        while sum(len(memory) for memory, _ in self._held) > max(self._kept_bytes, room):
+            self._held.pop()
+        return whole[:size].view(dtype).reshape(shape)
