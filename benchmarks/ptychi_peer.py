@@ -22,6 +22,8 @@ def options(method: str) -> api.options.base.TaskOptions:
     elif method == "rPIE":
         chosen = api.RPIEOptions()
         chosen.object_options.alpha = chosen.probe_options.alpha = 0.1
+        # with whole steps of overlapping frames at a time it diverges on a fly scan
+        chosen.object_options.step_size = chosen.probe_options.step_size = 0.1
     elif method == "ePIE":
         chosen = api.EPIEOptions()
         chosen.object_options.alpha = chosen.probe_options.alpha = 0.5

@@ -79,7 +79,7 @@ class Contest:
                 ),
                 ("normalised amplitude error", "", "less", ours.error, theirs.error, floor),
             ]
-            if before_m > 0:
+            if self.correct_positions:
                 moved = (1e9 * ours.position_error_m, 1e9 * theirs.position_error_m)
                 figures.append(("rms position error", "nm", "less", *moved, f"{1e9 * before_m:.1f} nm as measured"))
             figures.append(("time", "s", "less", ours.seconds, theirs.seconds, "for all sweeps, on the same cores"))
@@ -149,13 +149,14 @@ def _ptychi(contest: Contest, method: str, batch: int) -> Outcome:
     scan = contest.scan()
     fine = scan.upsampling
     counts = scan.counts.astype(np.float32).repeat(fine, axis=1).repeat(fine, axis=2) / fine**2
+    # its transform multiplies the sum of squares by the number of pixels
     with tempfile.TemporaryDirectory() as folder:
         given, taken = Path(folder) / "scan.npz", Path(folder) / "result.npz"
         np.savez(
             given,
             counts=counts,
             yx_px=scan.xy_m[:, ::-1] / scan.pixel_m,
-            probe=_start_probe(contest),
+            probe=_start_probe(contest) / counts.shape[-1],
             shape=np.array([CANVAS_PX, CANVAS_PX]),
         )
         arguments = [PEER_PYTHON, PEER_SCRIPT, given, taken, method, str(SWEEPS), str(batch)]
@@ -168,7 +169,6 @@ def _ptychi(contest: Contest, method: str, batch: int) -> Outcome:
             found = {name: result[name] for name in result.files}
     origin_xy_m = -found["origin_px"][::-1].astype(float) * scan.pixel_m
     xy_m = found["yx_px"][:, ::-1].astype(float) * scan.pixel_m
-    # its transform does not keep the sum of squares
     probe = found["probe"] * counts.shape[-1]
     error = amplitude_error(scan.counts, xy_m, found["object"], probe, pixel_m=scan.pixel_m, origin_xy_m=origin_xy_m)
     left_m = position_error_m(xy_m, scan.true_xy_m)
