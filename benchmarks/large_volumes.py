@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from skimage.transform import iradon
 
+from benchmarks.growth import best_seconds, exponent
 from benchmarks.row import Effort, NotMeasurable, Row, WrongResult, number
 from benchmarks.spheres import Spheres, error_inside, spheres
 from streamptycho.messages import Array, VolumeUpdate
@@ -24,7 +25,6 @@ MUCH_WORSE = 1.15
 EDGES = (64, 96, 128, 192, 256)
 COUNTS = (23, 45, 91, 181, 362)
 COUNTS_EDGE = 128
-BEST_OF = 4
 
 
 def volume(side: int) -> Callable[[Effort], Iterator[Row]]:
@@ -65,12 +65,12 @@ def volume(side: int) -> Callable[[Effort], Iterator[Row]]:
 def growth(effort: Effort) -> Iterator[Row]:
     """How the time of the final volume grows with the edge and with the angles: fitted exponents."""
     samples = {edge: spheres(edge, ANGLES) for edge in EDGES[: 4 if effort.quick else None]}
-    seconds = _best({edge: _whole(sample) for edge, sample in samples.items()})
-    yield _exponent("final volume, edge of the cube", seconds, 3.0, f"{ANGLES} angles, ms")
-    shown = _best({edge: _shown(sample) for edge, sample in samples.items()})
-    yield _exponent("one projection more and orthoslices, edge of the cube", shown, 2.0, f"{ANGLES} angles, ms")
-    counts = _best({count: _whole(spheres(COUNTS_EDGE, count)) for count in COUNTS})
-    yield _exponent("final volume, number of angles", counts, 1.0, f"{COUNTS_EDGE}^3, ms")
+    seconds = best_seconds({edge: _whole(sample) for edge, sample in samples.items()})
+    yield exponent("tomography, final volume, edge of the cube", seconds, 3.0, f"{ANGLES} angles")
+    shown = best_seconds({edge: _shown(sample) for edge, sample in samples.items()})
+    yield exponent("tomography, one projection more and orthoslices, edge of the cube", shown, 2.0, f"{ANGLES} angles")
+    counts = best_seconds({count: _whole(spheres(COUNTS_EDGE, count)) for count in COUNTS})
+    yield exponent("tomography, final volume, number of angles", counts, 1.0, f"{COUNTS_EDGE}^3")
 
 
 def _whole(sample: Spheres) -> Callable[[], object]:
@@ -83,35 +83,6 @@ def _shown(sample: Spheres) -> Callable[[], object]:
         sums.add(key, float(angle), projection)
     between = iter(range(len(sample.angles_deg)))
     return lambda: _one_more(sums, sample, next(between))
-
-
-def _best(tasks: dict[int, Callable[[], object]]) -> dict[int, float]:
-    seconds = {size: [] for size in tasks}
-    for task in tasks.values():
-        task()
-    for _ in range(BEST_OF):
-        for size, task in tasks.items():
-            seconds[size].append(_timed(task)[0])
-    return {size: min(found) for size, found in seconds.items()}
-
-
-def _exponent(name: str, seconds: dict[int, float], expected: float, unit: str) -> Row:
-    sizes = np.array(list(seconds), dtype=np.float64)
-    found = float(np.polyfit(np.log(sizes), np.log(list(seconds.values())), 1)[0])
-    listed = ", ".join(f"{size}: {number(1000 * spent)}" for size, spent in seconds.items())
-    return Row(
-        name=f"tomography, growth law: {name}",
-        figure=found,
-        unit="exponent",
-        better="less",
-        spread=0.0,
-        rounds=1,
-        reference="what the arithmetic has",
-        reference_figure=expected,
-        ratio=found / expected,
-        meaning=f"{unit}: {listed}",
-        details={f"seconds_{size}": spent for size, spent in seconds.items()},
-    )
 
 
 def _one_more(sums: IncrementalBackProjection, sample: Spheres, k: int) -> None:

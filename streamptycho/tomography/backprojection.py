@@ -212,6 +212,25 @@ def _in_order(line_integrals: Array, angles_deg: Array, filter_name: FilterName)
     return columns, angles[order], weights[order], total_to_pi(weights)
 
 
+def checked_columns(line_integrals: Array, angles_deg: Array) -> Array:
+    """Return projections (K, Z, X) with z fastest, (K, X, Z), for what reconstructs all of them together.
+
+    Raises
+    ------
+    ProjectionError, VolumeTooLargeError
+        If shapes do not fit, a value is not finite, or the volume would be too large.
+    """
+    if line_integrals.ndim != 3 or len(line_integrals) != len(angles_deg) or len(angles_deg) == 0:
+        raise ProjectionError(
+            f"expected projections (K, Z, X) and K angles, got {line_integrals.shape} and {len(angles_deg)}"
+        )
+    rows, side = line_integrals.shape[1:]
+    check_shape(rows, side, MAX_VOXELS)
+    if not (np.isfinite(line_integrals).all() and np.isfinite(angles_deg).all()):
+        raise ProjectionError("projections and angles must be finite: there is NaN or infinity")
+    return columns_first(line_integrals)
+
+
 def columns_first(projections: Array) -> Array:
     """Return projections (K, Z, X) as (K, X, Z), z fastest."""
     return np.ascontiguousarray(projections.transpose(0, 2, 1), dtype=np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 
 from streamptycho.messages import Array
 from streamptycho.tomography.back_projector import back_project, project, upright
-from streamptycho.tomography.backprojection import MAX_VOXELS, ProjectionError, check_shape, columns_first
+from streamptycho.tomography.backprojection import checked_columns
 
 HALF = np.float32(0.5)
 SHORTEST_RAY_PX = 1e-3
@@ -62,15 +62,8 @@ def total_variation(
     ProjectionError, VolumeTooLargeError
         If shapes do not fit, a value is not finite, or the volume would be too large.
     """
-    if line_integrals.ndim != 3 or len(line_integrals) != len(angles_deg) or len(angles_deg) == 0:
-        raise ProjectionError(
-            f"expected projections (K, Z, X) and K angles, got {line_integrals.shape} and {len(angles_deg)}"
-        )
+    measured = checked_columns(line_integrals, angles_deg)
     rows, side = line_integrals.shape[1:]
-    check_shape(rows, side, MAX_VOXELS)
-    if not (np.isfinite(line_integrals).all() and np.isfinite(angles_deg).all()):
-        raise ProjectionError("projections and angles must be finite: there is NaN or infinity")
-    measured = columns_first(line_integrals)
     found = noise_of(np.asarray(line_integrals, np.float32)) if noise is None else noise
     least = 1e-9 * float(np.abs(measured).max(initial=0.0)) + 1e-30
     level = np.float32(max(strength * found * np.sqrt(len(measured)), least))

@@ -1,14 +1,12 @@
-import ctypes
-import importlib.util
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from streamptycho.ptychography.cuda_source import kernel_plan, kernel_source
 from streamptycho.ptychography.visits import UpdateRule
+from tests.nvrtc import compiled
 
 HOPPER = 227 * 1024, 228 * 1024
 CONSUMER = 99 * 1024, 100 * 1024
@@ -27,33 +25,11 @@ def source(n, modes, rule, shared):
     return kernel_source(kernel_plan(n, modes, *shared), rule)
 
 
-def nvrtc():
-    found = importlib.util.find_spec("nvidia")
-    folders = [] if found is None else [Path(place) for place in found.submodule_search_locations]
-    libraries = [path for folder in folders for path in sorted(folder.glob("*/lib/libnvrtc.so.*"))]
-    if not libraries:
-        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12")
-    return ctypes.CDLL(str(libraries[-1]))
-
-
 @pytest.mark.parametrize(("n", "modes", "rule", "processor", "shared"), CASES)
 def test_kernels_compile_as_they_do_at_run_time(n, modes, rule, processor, shared):
     """CuPy compiles with NVRTC, which needs no GPU for that."""
-    library, program = nvrtc(), ctypes.c_void_p()
-    text = source(n, modes, rule, shared).encode()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), text, b"frame_visit.cu", 0, None, None) == 0
-    options = (ctypes.c_char_p * 2)(b"-std=c++17", f"-arch={processor}".encode())
-    failed = library.nvrtcCompileProgram(program, 2, options)
-    size = ctypes.c_size_t()
-    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetProgramLog(program, log)
-    assert not failed, log.value.decode()
-    assert b"warning" not in log.value, log.value.decode()
-    assert library.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
-    binary = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetCUBIN(program, binary)
-    assert all(name.encode() in binary.raw for name in KERNELS)
+    binary = compiled(source(n, modes, rule, shared), processor)
+    assert all(name.encode() in binary for name in KERNELS)
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_tomography, large_volumes, tomography_peers
+from benchmarks.growth import exponent
 from benchmarks.row import Effort, NotMeasurable
 from benchmarks.spheres import error_inside, spheres
 from streamptycho.tomography import filtered_back_projection
@@ -48,7 +49,7 @@ def test_what_does_not_fit_is_said(monkeypatch, missing):
 
 
 def test_an_exponent_is_fitted():
-    row = large_volumes._exponent("edge", {size: 1e-9 * size**2.5 for size in (10, 20, 80)}, 3.0, "ms")
+    row = exponent("edge", {size: 1e-9 * size**2.5 for size in (10, 20, 80)}, 3.0, "cube")
     assert row.figure == pytest.approx(2.5)
     assert row.ratio == pytest.approx(2.5 / 3)
 
