@@ -58,7 +58,7 @@ class ReconstructionConfig(Section):
     keeps the probe in the middle of its array; `probe_power` "brightest" gives it that of the brightest frames, so that
     empty parts of the object come out as 1. In the last `refine_sweeps` (None: a sixth of `sweeps`, 5 at most) steps
     shrink towards 0, which takes the object from hopping about the least squares solution into it. `likelihood_steps`
-    of maximum likelihood for Poisson counts (each about as long as two sweeps or more) then refine the final answer:
+    of maximum likelihood for Poisson counts (each as long as several sweeps) then refine the final answer:
     worth it where pixels count few photons.
 
     A projection whose error is over twice the usual one is reconstructed once more, with the probe that fits others;

@@ -16,7 +16,7 @@ from streamptycho.ptychography.visits import Visits
 
 
 class HeldFrames:
-    """Keeps in step what is known of each frame; `object` is 1 where no frame has been visited.
+    """Keeps in step what is known of each frame; `canvas` is 1 where no frame has been visited.
 
     Parameters
     ----------
