@@ -139,8 +139,14 @@ def headline(
     if row is None:
         waiting = [f"{s['service']}: {s['text']}" for s in services if s["text"]]
         return "waiting", "Waiting for the first frames", "; ".join(waiting)
-    ahead = current and measuring and measuring["number"] != current["number"]
-    return "running", _describe(row), _joined(done, f"Now measuring: {_describe(measuring)}" if ahead else "")
+    if current is None:
+        return (
+            "running",
+            f"Now measuring: {_describe(measuring)}",
+            _joined(done, "The first reconstruction has not come"),
+        )
+    ahead = measuring and measuring["number"] != current["number"]
+    return "running", _describe(current), _joined(done, f"Now measuring: {_describe(measuring)}" if ahead else "")
 
 
 def _joined(*facts: str) -> str:

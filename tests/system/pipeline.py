@@ -108,7 +108,7 @@ def _is_child(entry: Path, parent: int, name: str) -> bool:
     return f"\nPPid:\t{parent}\n" in status and name.encode() in command and b"service" in command
 
 
-def wait_until(condition, timeout_s: float = 60.0) -> None:
+def wait_until(condition, timeout_s: float = 120.0) -> None:
     """Wait for a condition, at most the given time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -108,6 +108,15 @@ def test_measuring_may_be_ahead_of_reconstructing(store: Store) -> None:
     assert "Now measuring: Projection 12 at 63.9°: 48 of 252 frames" in store.snapshot()["second_line"]
 
 
+def test_what_is_only_measured_is_not_shown_as_reconstructed(store: Store) -> None:
+    store.handle(start(12))
+    state = store.snapshot()
+    assert state["headline"].startswith("Now measuring: Projection 12")
+    assert "first reconstruction" in state["second_line"]
+    store.handle(update(11))
+    assert store.snapshot()["headline"].startswith("Projection 11")
+
+
 def test_the_path_tells_at_the_end_how_much_of_it_was_shown(store: Store) -> None:
     store.handle(PathPreview(scan_id="s", projection=4, xy_m=np.zeros((48, 2)), quality=np.zeros(48, np.uint8)))
     end = {"angle_deg": 0.0, "reason": "complete", "frames_sent": 252, "frames_received": 252, "frames_paired": 252}
