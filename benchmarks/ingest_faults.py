@@ -140,7 +140,7 @@ def verify(outputs: Iterable[Message], truth: Truth) -> None:
     if wrong.any():
         raise WrongResult(f"{int(wrong.sum())} frames have another position, the first is {expected[wrong.argmax()]}")
     (end,) = ends
-    if end.dropped != truth.dropped:
+    if end.dropped != {reason: count for reason, count in truth.dropped.items() if count}:
         raise WrongResult(f"dropped {end.dropped}, the truth is {truth.dropped}")
     noticed = {reason: end.anomalies.get(reason, 0) for reason in truth.anomalies}
     if noticed != truth.anomalies:

@@ -54,7 +54,8 @@ def small_config(folder: Path, *, faults: dict | None = None, **sections: dict) 
         },
         "pairing": {"positions_timeout_s": 4.0, **sections.pop("pairing", {})},
         "record": {"connect_timeout_s": 20.0, **sections.pop("record", {})},
-        "pipeline": {"drain_timeout_s": 60.0},
+        "tomography": sections.pop("tomography", {}),
+        "pipeline": {"drain_timeout_s": 60.0, **sections.pop("pipeline", {})},
         "monitor": {"port": monitor},
         "simulation": simulation,
     }
@@ -75,7 +76,7 @@ class Run:
             text=True,
         )
 
-    def finish(self, timeout_s: float = 100.0) -> tuple[int, str, str]:
+    def finish(self, timeout_s: float = 240.0) -> tuple[int, str, str]:
         """Wait for the end and return exit code, output and errors."""
         try:
             out, err = self.process.communicate(timeout=timeout_s)
@@ -83,8 +84,9 @@ class Run:
             self.process.send_signal(signal.SIGTERM)
             try:
                 out, err = self.process.communicate(timeout=30)
-            finally:
+            except subprocess.TimeoutExpired:
                 self.process.kill()
+                out, err = self.process.communicate()
             raise AssertionError(f"did not end within {timeout_s} s:\n{out}\n{err}") from None
         return self.process.returncode, out, err
 
