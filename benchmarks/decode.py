@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,10 +10,11 @@ import cbor2
 import numpy as np
 
 from benchmarks.clock import by_turns, compared
-from benchmarks.frames import Series, eiger_series, selun_series
+from benchmarks.frames import Series, eiger_series, large_series, selun_series
 from benchmarks.row import Effort, Row, WrongResult
 from streamptycho.config import DetectorConfig, RegionConfig
 from streamptycho.detectors import BlockDecoder, compression, decoder
+from streamptycho.detectors.image_blocks import MAX_THREADS
 from streamptycho.messages import Array, FrameBlock
 
 Decompress = Callable[[Any, int], Any]
@@ -34,6 +36,37 @@ def selun_whole(effort: Effort) -> Iterator[Row]:
     series = selun_series(1500)
     meaning = "one frame per message: Python per message counts, not bytes; 110 kHz is the published rate"
     yield from _rows(series, None, effort, "decode 96x96 u8, whole", meaning)
+
+
+def large_shared(effort: Effort) -> Iterator[Row]:
+    """Frames of 16 million pixels, of which every one is decoded: as many threads as cores, beside one."""
+    series = large_series(6)
+    cores = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    images = [np.frombuffer(parts[0], np.uint8) for parts in series.images]
+
+    def decoding(threads: int) -> Callable[[], float]:
+        config = _config(series, None).model_copy(update={"decode_threads": threads})
+        target = decoder(config)
+        list(target.feed(series.start, 0))
+        if not isinstance(target, BlockDecoder):
+            raise WrongResult("the decoder takes no blocks")
+        decode = target.feed_block
+
+        def run() -> float:
+            done = 0
+            for image in images:
+                for message in decode(image, np.array([[0, len(image)]]), np.zeros(1, np.int64)):
+                    done += len(message.index) if isinstance(message, FrameBlock) else 0
+            return float(done)
+
+        return run
+
+    name = "decode 4362x4148 u16, whole"
+    samples = by_turns({"shared": decoding(cores), "one": decoding(1)}, effort)
+    meaning = (
+        f"{cores} threads, messages of {series.image_bytes / 1e6:.1f} MB from memory; the fastest 16M sends 133 Hz"
+    )
+    yield compared(name, "frames/s", samples["shared"], ("one thread", samples["one"]), meaning)
 
 
 def _rows(series: Series, side: int | None, effort: Effort, name: str, meaning: str) -> Iterator[Row]:

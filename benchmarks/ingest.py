@@ -51,6 +51,39 @@ def selun_paced(effort: Effort) -> Iterator[Row]:
     yield _paced(selun_series(110_000 if effort.quick else 330_000), None, 110e3, effort, "96x96 u8")
 
 
+def eiger_connections(effort: Effort) -> Iterator[Row]:
+    yield _connections(eiger_series(600 if effort.quick else 3000), 128, effort, "ingest 512x1028 u16, 128x128 region")
+
+
+def selun_connections(effort: Effort) -> Iterator[Row]:
+    yield _connections(selun_series(12_000 if effort.quick else 60_000), None, effort, "ingest 96x96 u8")
+
+
+def _connections(series: Series, side: int | None, effort: Effort, name: str) -> Row:
+    """Measure the whole way over two connections beside the same over one."""
+    frames, plan, messages = len(series.images), plan_of(series), len(series.images) + 2
+    processor_s: dict[int, list[float]] = {1: [], 2: []}
+    with _sender_of(series) as (one, folder), _sender_of(series, 2) as (two, _):
+
+        def run(sender: Sender, connections: int) -> float:
+            config = configured(series, side, connections)
+            sender.send_all()
+            began_s = time.process_time()
+            _check(through_log(sender, config, plan, messages, folder / "run.log"), frames, name)
+            processor_s[connections].append((time.process_time() - began_s) / frames)
+            return float(frames)
+
+        samples = by_turns({"two": lambda: run(two, 2), "one": lambda: run(one, 1)}, effort)
+    two_us, one_us = (1e6 * min(processor_s[connections]) for connections in (2, 1))
+    meaning = (
+        f"{two_us:.1f} us of processor a frame over two connections, {one_us:.1f} us over one; order restored, "
+        "0 lost; sender and receivers share the cores"
+    )
+    facts = {"lost": 0.0, "processor_us_two": two_us, "processor_us_one": one_us}
+    reference = ("one connection", samples["one"])
+    return compared(f"{name}, 2 connections", "frames/s", samples["two"], reference, meaning, facts)
+
+
 def _rows(series: Series, side: int | None, effort: Effort, name: str, meaning: str) -> Iterator[Row]:
     config, plan = configured(series, side), plan_of(series)
     frames, messages = len(series.images), len(series.images) + 2
@@ -143,9 +176,9 @@ def _paced(series: Series, side: int | None, rate_hz: float, effort: Effort, wha
 
 
 @contextmanager
-def _sender_of(series: Series) -> Iterator[tuple[Sender, Path]]:
+def _sender_of(series: Series, connections: int = 1) -> Iterator[tuple[Sender, Path]]:
     messages = [series.start, *series.images, series.end]
-    with tempfile.TemporaryDirectory() as folder, sending(messages, Path(folder)) as sender:
+    with tempfile.TemporaryDirectory() as folder, sending(messages, Path(folder), connections) as sender:
         yield sender, Path(folder)
 
 
@@ -185,9 +218,9 @@ def _decompressor() -> Callable[[Any, Any, int, tuple[int, ...]], Array]:
     )
 
 
-def configured(series: Series, side: int | None) -> Config:
+def configured(series: Series, side: int | None, connections: int = 1) -> Config:
     """Return the beamline of a series, of which a square is read and every frame has a row of its own."""
     region = RegionConfig(size_px=side, center_px="middle")
-    detector = series.config.detector.model_copy(update={"region": region})
+    detector = series.config.detector.model_copy(update={"region": region, "receivers": connections})
     pairing = series.config.pairing.model_copy(update={"by": "row"})
     return series.config.model_copy(update={"detector": detector, "pairing": pairing})

@@ -43,7 +43,8 @@ class Instrument:
 
     def __init__(self, sender: Sender, plan: list[FromPositions]) -> None:
         self._sender, self._plan, self._done = sender, plan, 0
-        self._receiver = BulkReceiver(sender.socket, function_addresses())
+        functions = function_addresses()
+        self._receivers = [BulkReceiver(socket, functions) for socket in sender.sockets]
         self.taken = self.taken_bytes = self.handled_bytes = 0
 
     def poll(self, timeout_s: float) -> Iterator[RawRecord | RawBlock]:
@@ -52,12 +53,13 @@ class Instrument:
         if self.taken_bytes - self.handled_bytes > AHEAD_BYTES:
             time.sleep(PAUSE_S)
             return
-        there = self._receiver.holds_message or self._sender.wait(timeout_s)
-        block = self._receiver.receive(self.taken + 1) if there else None
-        if block is not None:
-            self.taken += len(block)
-            self.taken_bytes += len(block.data)
-            yield block
+        there = any(receiver.holds_message for receiver in self._receivers) or self._sender.wait(timeout_s)
+        for receiver in self._receivers if there else ():
+            block = receiver.receive(self.taken + 1)
+            if block is not None:
+                self.taken += len(block)
+                self.taken_bytes += len(block.data)
+                yield block
 
     def _due(self) -> Iterator[RawRecord]:
         """Yield what waits; bytes that wait in a TCP connection are read at once."""
@@ -74,14 +76,16 @@ class Instrument:
 
     def receive_into(self, lender: Room | None) -> None:
         """Let messages lie where `lender` says."""
-        self._receiver.receive_into(lender)
+        for receiver in self._receivers:
+            receiver.receive_into(lender)
 
     def missing(self) -> None:
         """Nothing is missing."""
 
     def close(self) -> None:
         """Let go what was received and not taken."""
-        self._receiver.close()
+        for receiver in self._receivers:
+            receiver.close()
 
 
 def through_log(

@@ -15,7 +15,8 @@ from benchmarks.growth import best_seconds, exponent
 from benchmarks.row import Effort, NotMeasurable, Row, WrongResult, number
 from benchmarks.spheres import Spheres, error_inside, spheres
 from streamptycho.messages import Array, VolumeUpdate
-from streamptycho.recording.nexus import Provenance, write_volume
+from streamptycho.recording.provenance import Provenance
+from streamptycho.recording.volume_file import write_volume
 from streamptycho.tomography import IncrementalBackProjection, VolumeSlabs, filtered_back_projection
 from streamptycho.tomography.backprojection import SLAB_ROWS
 

@@ -1,4 +1,4 @@
-"""A process that sends a recorded detector series when told to: `python -m benchmarks.sender LOG ENDPOINT`."""
+"""A process that sends a recorded detector series when told to: `python -m benchmarks.sender LOG ENDPOINT...`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,15 @@ PACE_S = 0.001
 
 
 class Sender:
-    """The other end: starts the process and receives what it sends."""
+    """The other end: starts the process and receives what it sends, over one connection or several."""
 
-    def __init__(self, process: subprocess.Popen[bytes], socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], sockets: Sequence[zmq.Socket[bytes]]) -> None:
         self._process = process
-        self.socket = socket
+        self.sockets = sockets
+        self.socket = sockets[0]
+        self._poller = zmq.Poller()
+        for socket in sockets:
+            self._poller.register(socket, zmq.POLLIN)
 
     def send_all(self, rate_hz: float = 0.0) -> None:
         """Have the whole series sent once, at a rate, or as fast as it is received."""
@@ -37,7 +41,7 @@ class Sender:
 
     def wait(self, timeout_s: float = TIMEOUT_MS / 1000) -> bool:
         """Wait for a message; whether there is one."""
-        return bool(self.socket.poll(int(timeout_s * 1000)))
+        return bool(self._poller.poll(int(timeout_s * 1000)))
 
     def receive(self) -> list[bytes]:
         """Return the next message.
@@ -53,21 +57,24 @@ class Sender:
 
 
 @contextmanager
-def sending(messages: list[tuple[bytes, ...]], folder: Path) -> Iterator[Sender]:
-    """Give a process that holds these messages ready to be sent."""
-    log = folder / "series.log"
+def sending(messages: list[tuple[bytes, ...]], folder: Path, connections: int = 1) -> Iterator[Sender]:
+    """Give a process that holds these messages ready to be sent, shared out among so many connections."""
+    log = folder / f"series-{connections}.log"
     with StreamLogWriter(log) as writer:
         for first in range(0, len(messages), MESSAGES_AT_ONCE):
             writer.append_block(_block(messages[first : first + MESSAGES_AT_ONCE]))
-    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
-        socket.linger = 0
-        socket.rcvhwm = HIGH_WATER_MARK
-        port = socket.bind_to_random_port("tcp://127.0.0.1")
-        command = [sys.executable, "-m", "benchmarks.sender", str(log), f"tcp://127.0.0.1:{port}"]
+    with zmq.Context(connections) as context, ExitStack() as opened:
+        sockets = [opened.enter_context(context.socket(zmq.PULL)) for _ in range(connections)]
+        for number, socket in enumerate(sockets):
+            socket.linger = 0
+            socket.rcvhwm = HIGH_WATER_MARK // connections
+            socket.setsockopt(zmq.AFFINITY, 1 << number)
+        endpoints = [f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}" for socket in sockets]
+        command = [sys.executable, "-m", "benchmarks.sender", str(log), *endpoints]
         root = Path(__file__).resolve().parents[1]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) as process:
             try:
-                yield Sender(process, socket)
+                yield Sender(process, sockets)
             finally:
                 process.kill()
 
@@ -87,14 +94,15 @@ def _block(messages: Sequence[tuple[bytes, ...]]) -> RawBlock:
 
 
 def main() -> None:
-    log, endpoint = sys.argv[1:]
+    log, *endpoints = sys.argv[1:]
     blocks = StreamLogReader(Path(log)).blocks()
     messages = [record.parts for block in blocks if isinstance(block, RawBlock) for record in block.records()]
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.linger = 0
         socket.sndhwm = HIGH_WATER_MARK
         socket.sndtimeo = TIMEOUT_MS
-        socket.connect(endpoint)
+        for endpoint in endpoints:
+            socket.connect(endpoint)
         try:
             while line := sys.stdin.buffer.readline():
                 _send(socket, messages, float(line))

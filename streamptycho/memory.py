@@ -6,6 +6,7 @@ import contextlib
 import math
 import mmap
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,3 +54,43 @@ class ReusedMemory:
         while sum(len(memory) for memory, _ in self._held) > max(self._kept_bytes, room):
             self._held.pop()
         return whole[:size].view(dtype).reshape(shape)
+
+
+class ReusedSlabs:
+    """Gives arrays of one shape behind each other in large pieces of `ReusedMemory`. For use in one thread.
+
+    Parameters
+    ----------
+    memory
+        Where the pieces come from.
+    slab_bytes
+        How large a piece is at least.
+    """
+
+    def __init__(self, memory: ReusedMemory, slab_bytes: int) -> None:
+        self._memory, self._slab_bytes = memory, slab_bytes
+        self._left: Array = np.empty(0, np.uint8)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array of any content."""
+        if self._left.shape[1:] != shape[1:] or self._left.dtype != dtype or len(self._left) < shape[0]:
+            item_bytes = math.prod(shape[1:]) * dtype.itemsize
+            count = max(shape[0], self._slab_bytes // max(item_bytes, 1))
+            self._left = self._memory.empty((count, *shape[1:]), dtype)
+        given, self._left = self._left[: shape[0]], self._left[shape[0] :]
+        return given
+
+
+def in_one(pieces: Sequence[Array]) -> Array:
+    """Return arrays (N, ...) of one shape and dtype as one, without a copy where they lie behind each other."""
+    first, base = pieces[0], pieces[0].base
+    begin = at = first.ctypes.data
+    for piece in pieces:
+        if piece.base is not base or piece.ctypes.data != at or not piece.flags.c_contiguous:
+            return np.concatenate(pieces)
+        at += piece.nbytes
+    if not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
+        return np.concatenate(pieces)
+    offset = begin - base.ctypes.data
+    joined = base.view(np.uint8).reshape(-1)[offset : offset + at - begin].view(first.dtype)
+    return joined.reshape(sum(map(len, pieces)), *first.shape[1:])

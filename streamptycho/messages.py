@@ -322,6 +322,8 @@ class ObjectUpdate(Message):
     `xy_m` (N, 2) are the (corrected) positions of the frames `index` (N,). `errors` (S,) float32 is the normalised
     amplitude error sum((|F| - sqrt(I))**2) / sum(I) after each sweep, `noise_floor` what photon noise alone leaves.
     `correction_rms_m` is how far frames lie from where they were measured, None when positions are taken as measured.
+    `frc` of a final one is the Fourier ring correlation of two halves of its frames, from which `resolution_m` comes:
+    lists of equal length as in `VolumeUpdate.fsc`, empty where it cannot be judged.
     """
 
     scan_id: str
@@ -342,6 +344,7 @@ class ObjectUpdate(Message):
     correction_rms_m: float | None = None
     last_frame_ns: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    frc: dict[str, list[float]] = field(default_factory=dict)
     final: bool = False
 
     @property

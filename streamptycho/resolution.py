@@ -47,6 +47,17 @@ class CorrelationCurve:
         """Return the fixed threshold 1/4, for two independent measurements of full dose each, (K,)."""
         return np.full(self.frequency.shape, 1 / 4)
 
+    def columns(self, pixel_m: float) -> dict[str, list[float]]:
+        """Return the curve of arrays with this pixel and its thresholds as lists, as `ObjectUpdate.frc` has them."""
+        columns = {
+            "frequency_per_m": self.frequency * 0.5 / pixel_m,
+            "correlation": self.correlation,
+            "half_bit": self.half_bit(),
+            "one_seventh": self.one_seventh(),
+            "one_quarter": self.one_quarter(),
+        }
+        return {name: [float(value) for value in values] for name, values in columns.items()}
+
 
 def hann_window(shape: tuple[int, ...], flat: float = 0.0) -> Array:
     """Return a separable window that falls to zero at the edges like a cosine; the middle part `flat` of it is 1."""
@@ -183,8 +194,8 @@ def registered(image: Array, reference: Array) -> Array:
     return np.asarray(moved + mean)
 
 
-def half_image_resolution_m(first: Array, second: Array, pixel_m: float) -> float | None:
-    """Return the half-period resolution of two complex images of halves of the data, None when it cannot be judged.
+def half_image_correlation(first: Array, second: Array) -> CorrelationCurve | None:
+    """Return the ring correlation of two complex images of halves of the data, None when they are too small.
 
     The second is freed of phase offset and ramp against the first and registered on it before the correlation.
     """
@@ -192,4 +203,4 @@ def half_image_resolution_m(first: Array, second: Array, pixel_m: float) -> floa
         return None
     level = without_ramp(second, first)
     aligned = without_ramp(registered(level, first), first)
-    return resolution_m(fourier_correlation(first, aligned), pixel_m)
+    return fourier_correlation(first, aligned)

@@ -122,7 +122,16 @@ def _lengths(config: Config) -> list[tuple[str, str]]:
 def _connect(config: Config, console: Console) -> int:
     target, at = positions.decoder(config.positions), config.positions
     subscribe = target.transport == "zmq_sub"
-    client = InstrumentClient(config.detector.endpoint, at.host, at.port, target.request(), subscribe=subscribe)
+    detector, request = config.detector, target.request()
+    client = InstrumentClient(
+        detector.endpoint,
+        at.host,
+        at.port,
+        request,
+        subscribe=subscribe,
+        receivers=detector.receivers,
+        more_endpoints=detector.more_endpoints,
+    )
     deadline = time.monotonic() + CONNECT_S
     try:
         while client.missing() is not None and time.monotonic() < deadline:

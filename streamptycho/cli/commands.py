@@ -163,6 +163,7 @@ def reconstruct(
     positions: Annotated[
         str | None, typer.Option(help="Correct positions: none, gradient or annealing, instead of the configuration.")
     ] = None,
+    projections: Annotated[str | None, typer.Option(help="Only these, as in 3,7-9, counted from 0.")] = None,
     device: Device = None,
 ) -> None:
     """Reconstruct a recording or a file in one process, with the same engine and all sweeps."""
@@ -171,7 +172,10 @@ def reconstruct(
 
     changes = {"sweeps": sweeps, "modes": modes, "positions": positions, "device": device}
     with run_folder(out, "reconstruct") as folder:
-        raise typer.Exit(reconstruct_batch(source, folder, config_file, orientation, changes, as_json=as_json))
+        code = reconstruct_batch(
+            source, folder, config_file, orientation, changes, as_json=as_json, projections=projections
+        )
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,11 @@ def reconstruct_batch(
     changes: dict[str, Any],
     *,
     as_json: bool,
+    projections: str | None = None,
 ) -> int:
     """Reconstruct a log, or a data file by way of a log in the folder, with all sweeps; return the exit code."""
     console = Console(stderr=as_json)
+    only = None if projections is None else numbers_in(projections)
     log = source
     if not is_stream_log(source):
         dataset = load_dataset(source)
@@ -98,7 +101,7 @@ def reconstruct_batch(
     reader = StreamLogReader(log)
     with _progress(console) as progress:
         task = progress.add_task("reconstructing", total=reader.summary().bytes)
-        pipeline = InProcessPipeline(config, folder)
+        pipeline = InProcessPipeline(config, folder, only=only)
         pipeline.run(records_of(reader.blocks(), lambda size: progress.advance(task, size)))
     result.duration_s = time.monotonic() - began
     folder.write_status(RecordStage(log=reader).status(time.time_ns()))
@@ -108,9 +111,26 @@ def reconstruct_batch(
     if as_json:
         print(json.dumps(summary))  # noqa: T201
     else:
-        console.print(closing_table(summary))
+        console.print(closing_table(summary, log))
         console.print(f"summary  {folder.summary}", highlight=False, soft_wrap=True)
     return RUN_FAILED if result.failures else 0
+
+
+def numbers_in(text: str) -> frozenset[int]:
+    """Return the numbers that a list like 3,7-9 names.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such list.
+    """
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,7})\s*(?:-\s*(\d{1,7})\s*)?", part)
+        if found is None or int(found[2] or found[1]) < int(found[1]):
+            raise ConfigError(f"--projections must be numbers and ranges like 3,7-9, got {text!r}")
+        numbers.update(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return frozenset(numbers)
 
 
 def _changed(config: Config, changes: dict[str, Any]) -> Config:

@@ -28,7 +28,16 @@ def record_to_log(config: Config, log: Path, seconds: float | None) -> int:
     writer = StreamLogWriter(log, configuration=dump(config))
     target, at = positions.decoder(config.positions), config.positions
     subscribe = target.transport == "zmq_sub"
-    client = InstrumentClient(config.detector.endpoint, at.host, at.port, target.request(), subscribe=subscribe)
+    detector, request = config.detector, target.request()
+    client = InstrumentClient(
+        detector.endpoint,
+        at.host,
+        at.port,
+        request,
+        subscribe=subscribe,
+        receivers=detector.receivers,
+        more_endpoints=detector.more_endpoints,
+    )
     recorder = Recorder(
         client,
         writer,

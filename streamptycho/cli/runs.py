@@ -15,9 +15,10 @@ from rich.console import Console
 from streamptycho.cli.table import closing_table
 from streamptycho.cli.view import JsonView, TerminalView
 from streamptycho.config import Config, ConfigError, beside, load, parse
-from streamptycho.recording.nexus import ResultError, read_slices, read_volume
+from streamptycho.recording.hdf5 import ResultError
 from streamptycho.recording.pictures import show_result
 from streamptycho.recording.stream_log import StreamLogReader
+from streamptycho.recording.volume_file import read_slices, read_volume
 from streamptycho.runtime.sockets import free_ports, is_free
 from streamptycho.stages.folder import RunFolder, RunFolderError, write_json
 from streamptycho.stages.pipeline import PipelineRun, RunResult
@@ -95,7 +96,7 @@ def run_pipeline(
     if as_json:
         print(json.dumps(summary))  # noqa: T201
     else:
-        console.print(closing_table(summary))
+        console.print(closing_table(summary, replay or folder.log))
         console.print(f"summary  {folder.summary}", highlight=False, soft_wrap=True)
     return RUN_FAILED if result.failures else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,8 +13,8 @@ from rich.text import Text
 WAYS = ("across", "along")
 
 
-def closing_table(summary: dict[str, Any]) -> Table:
-    """Return what a run came to, for reading."""
+def closing_table(summary: dict[str, Any], log: Path) -> Table:
+    """Return what a run that is recorded in a log came to, for reading."""
     frames, projections, volume = summary["frames"], summary["projections"], summary["volume"]
     table = Table(title="What was measured", show_header=False, title_justify="left", box=None, padding=(0, 2))
     table.add_column(style="dim")
@@ -35,6 +36,10 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_row("damage in the log", damage.replace("_", " "))
     done = [item for item in projections if item["reconstructed"]]
     table.add_row("projections", f"{len(done)} reconstructed of {len(projections)} measured")
+    if missing := ranges(summary["without_result"]):
+        table.add_row("without a result", missing)
+        if summary["failures"]:
+            table.add_row("", Text(f"streamptycho reconstruct {log} --projections {missing}"))
     ratios = [item["error"] / item["noise_floor"] for item in done if item["noise_floor"] and item["error"] is not None]
     if ratios:
         table.add_row("error over photon noise", f"{median(ratios):.3g} (median), {max(ratios):.3g} (worst)")
@@ -64,6 +69,17 @@ def closing_table(summary: dict[str, Any]) -> Table:
     for failure in summary["failures"]:
         table.add_row("[red]failure[/red]", Text(failure, style="red"))
     return table
+
+
+def ranges(numbers: list[int]) -> str:
+    """Return ascending numbers as a short list: 3,7-9."""
+    parts: list[tuple[int, int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1] = parts[-1][0], number
+        else:
+            parts.append((number, number))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
 def _told(figures: dict[str, float]) -> Iterator[tuple[str, str]]:

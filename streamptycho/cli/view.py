@@ -46,6 +46,7 @@ class TerminalView:
         self._warned: Counter[str] = Counter()
         self._planned: int | None = None
         self._all_measured = False
+        self._done_before = self._done = 0
 
     def started(self, config: Config, folder: RunFolder) -> None:
         """Say where to look, and begin the bars."""
@@ -82,7 +83,7 @@ class TerminalView:
             self._all_measured = self._planned is not None and measured >= self._planned
             self._set("measured", measured, f"{rate:7.0f} frames/s")
         elif status.service == "reconstruct":
-            self._set("reconstructed", counters.get("projections", 0), status.text)
+            self._set("reconstructed", self._in_all(counters.get("projections", 0)), status.text)
         elif status.service == "tomography":
             self._set("tomogram", counters.get("projections_used", 0), status.text)
         elif status.service == "record" and not self._all_measured:
@@ -90,6 +91,13 @@ class TerminalView:
                 self._was_recording, self._said_waiting = True, ""
             elif status.text.startswith(("no ", "nothing ")):
                 self._see_absence(status.text)
+
+    def _in_all(self, done: int) -> int:
+        """Return how many are done, also by the service before it was started again and counted from none."""
+        if done < self._done:
+            self._done_before += self._done
+        self._done = done
+        return self._done_before + done
 
     def _see_absence(self, text: str) -> None:
         if text == self._said_waiting:

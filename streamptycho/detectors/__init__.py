@@ -38,6 +38,14 @@ class BlockDecoder(Protocol):
         """Take messages `data[begin:end]` of one part each, for the rows of `spans` (N, 2), as `feed` would in turn."""
 
 
+@runtime_checkable
+class HoldingDecoder(Protocol):
+    """A `FrameDecoder` that holds messages back for a while."""
+
+    def pass_time(self, now_ns: int) -> Iterator[DetectorMessage]:
+        """Yield what has been held for long enough at `now_ns`, on the clock of the receive times."""
+
+
 def _stream1() -> Callable[[DetectorConfig], FrameDecoder]:
     from streamptycho.detectors.dectris_stream1 import Stream1Decoder
 
@@ -68,8 +76,15 @@ def decoder(config: DetectorConfig) -> FrameDecoder:
     ------
     UnknownPluginError
         If no plugin has that name.
+    GlimpseError
+        If several connections are configured and the decoder cannot bring in order what they carry.
     """
-    return DECODERS.get(config.protocol)(config)
+    made = DECODERS.get(config.protocol)(config)
+    if config.receivers == 1:
+        return made
+    from streamptycho.detectors.series_order import SeriesOrder
+
+    return SeriesOrder(made)
 
 
 def _encoder1() -> type[Stream1Encoder]:

@@ -14,12 +14,14 @@ from enum import Enum, auto
 from streamptycho.config import DetectorConfig
 from streamptycho.detectors import DetectorMessage
 from streamptycho.detectors.fields import FrameError, count, positive
+from streamptycho.detectors.glimpse import Glimpse
 from streamptycho.detectors.labels import json_object
 from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader, Unit
 from streamptycho.detectors.stream1_parts import Settings, encoding_of, header_from, htype_of, mask_from, shape_of
 from streamptycho.messages import Anomaly, Reason
 
 _TOP = ("dheader-", "dimage-", "dseries_end-")
+_PARTS_OF_AN_IMAGE = 3
 _OF_IMAGES = ("dimage_d-", "dconfig-")
 
 
@@ -79,6 +81,22 @@ class Stream1Decoder:
             self._owed.append(self._lost_image(Reason.TRUNCATED, "the connection ended before its blob came"))
             self._parts = None
             self._expect = _Expect.TOP
+
+    def glimpse(self, parts: Sequence[bytes]) -> Glimpse | None:
+        """Return what a message is; None for parts of one that came as messages of their own."""
+        content = json_object(parts[0]) if parts else None
+        htype = htype_of(content)
+        if content is None or not htype.startswith(_TOP):
+            return None
+        number = count(content.get("series"))
+        if htype.startswith("dseries_end-"):
+            return Glimpse("end", number, number)
+        if htype.startswith("dheader-"):
+            whole = len(parts) > 1 or content.get("header_detail") == "none"
+            return Glimpse("start", number, number) if whole else None
+        index = count(content.get("frame"))
+        whole = len(parts) >= _PARTS_OF_AN_IMAGE
+        return Glimpse("image", number, number, () if index is None else (index,)) if whole else None
 
     def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
         """Take one message of one or more parts. Parts that do not fit become an `Anomaly`."""

@@ -27,8 +27,10 @@ from streamptycho.detectors.fields import (
     positive,
     square_pixel,
 )
+from streamptycho.detectors.glimpse import Glimpse
 from streamptycho.detectors.image_blocks import FrameCutter
 from streamptycho.detectors.image_layout import ImageLayout, learn
+from streamptycho.detectors.image_scan import glimpse_images
 from streamptycho.detectors.labels import labels_from
 from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader
 from streamptycho.detectors.typed_array import TypedArray, TypedArrayError, typed_array
@@ -50,12 +52,35 @@ class Stream2Decoder:
         self._armed: datetime | None = None
         self._mask_error = ""
         self._date: tuple[Any, datetime | None] = (None, None)
-        self._cutter = FrameCutter()
+        self._cutter = FrameCutter(config.decode_threads)
         self._layout: ImageLayout | None = None
         self._shift_s = 0.0
 
     def connected(self) -> None:
         """Take note of a new connection: nothing to do, as no message has more than one part."""
+
+    def glimpse(self, parts: Sequence[bytes]) -> Glimpse | None:
+        """Return what a message is, also if it was cut behind the entries that say so."""
+        if len(parts) != 1:
+            return None
+        try:
+            message = cbor.loads(parts[0])
+        except cbor.CborError as error:
+            message = error.entries
+        while isinstance(message, Tag) and message.number == _SELF_DESCRIBED:
+            message = message.value
+        kind = message.get("type") if isinstance(message, dict) else None
+        if kind not in ("start", "image", "end"):
+            return None
+        index = count(message.get("image_id"))
+        key = _key(message)
+        return Glimpse(kind, key, key[1], () if index is None else (index,))
+
+    def glimpse_block(self, data: Array, spans: Array) -> tuple[Array, Array]:
+        """See `BlockGlimpsingDecoder`."""
+        marks, index = np.empty(len(spans), np.uint64), np.empty(len(spans), np.int64)
+        glimpse_images(data, spans, marks, index)
+        return marks, index
 
     def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
         """Take one message. Bytes that are none become an `Anomaly`."""

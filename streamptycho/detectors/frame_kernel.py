@@ -63,7 +63,7 @@ def cut_frames(
     data: Any,
     payload: Any,
     encoding: Any,
-    height: Any,
+    height_of_frame: Any,
     first_row: Any,
     rows: Any,
     corner: Any,
@@ -72,35 +72,37 @@ def cut_frames(
     largest_valid: Any,
     binning: Any,
     tops: Any,
+    first_out: Any,
     counts: Any,
     saturated: Any,
 ) -> int:
-    """Cut the square out of frames with payloads `data[begin:end]` for the rows of `payload` (N, 2).
+    """Cut a band of the square out of frames with payloads `data[begin:end]` for the rows of `payload` (N, 2).
 
-    `rows` (R, W) is room for those rows of one frame, from `first_row` on, that the square touches. The square begins
-    at row and column `corner` of them; the other arguments are those of `cut_out` and `bin_down`, `tops` the
-    largest values of the dtypes of `rows` and `counts`. Fills `counts`
-    (N, n, n) and `saturated` (N,), and returns how many frames could be decoded before the first that could not.
+    `rows` (R, W) is room for those rows of one frame, from `first_row` on, that the band touches. The band begins
+    at row and column `corner` of them, is as high as `masked`, and comes to row `first_out` of the square; the other
+    arguments are those of `cut_out` and `bin_down`, `tops` the largest values of the dtypes of `rows` and `counts`.
+    Fills its part of `counts` (N, n, n) and `saturated` (N,), and returns how many frames could be decoded before the
+    first that could not.
     """
     top, top_out = tops
-    side = masked.shape[0]
-    columns = (max(corner[1], 0), min(corner[1] + side, rows.shape[1]))
-    square = np.empty((side, side), rows.dtype)
+    height, width = masked.shape
+    last_out = first_out + height // binning
+    columns = (max(corner[1], 0), min(corner[1] + width, rows.shape[1]))
+    square = np.empty((height, width) if binning > 1 else (0, 0), rows.dtype)
     whole = binning == 1 and corner[0] == 0 and corner[1] == 0 and rows.shape == masked.shape
     for frame in range(len(payload)):
         begin, end = payload[frame, 0], payload[frame, 1]
-        if _decode(data, begin, end, encoding, height, first_row, columns, rows) != FRAME_OK:
+        if _decode(data, begin, end, encoding, height_of_frame, first_row, columns, rows) != FRAME_OK:
             return frame
+        out = counts[frame, first_out:last_out]
         if whole:
             # One long line instead of many short ones.
             saturated[frame] = mask_line(
-                rows.reshape(-1), masked.reshape(-1), mask_known, largest_valid, top, counts[frame].reshape(-1)
+                rows.reshape(-1), masked.reshape(-1), mask_known, largest_valid, top, out.reshape(-1)
             )
         elif binning == 1:
-            saturated[frame] = cut_out(
-                rows, corner[0], corner[1], masked, mask_known, largest_valid, top, counts[frame]
-            )
+            saturated[frame] = cut_out(rows, corner[0], corner[1], masked, mask_known, largest_valid, top, out)
         else:
             saturated[frame] = cut_out(rows, corner[0], corner[1], masked, mask_known, largest_valid, top, square)
-            saturated[frame] += bin_down(square, binning, top, top_out, counts[frame])
+            saturated[frame] += bin_down(square, binning, top, top_out, out)
     return len(payload)

@@ -38,6 +38,9 @@ _EXACT_IN_DOUBLE = np.uint64(1 << 53)
 _KEY_BYTES = np.frombuffer("".join(KEYS).encode(), np.uint8)
 _KEY_BEGINS = np.cumsum([0, *map(len, KEYS)])
 
+_IMAGE = np.frombuffer(b"\x65image", np.uint8)
+_HASH_BASIS, _HASH_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 
 
@@ -309,6 +312,46 @@ def scan_images(
         if not find_payload(data, begin, end, learned, places, wanted, payload[message]):
             return message
     return len(spans)
+
+
+@njit(cache=True, nogil=True)
+def glimpse_images(data: Any, spans: Any, marks: Any, index: Any) -> None:
+    """Fill, for messages `data[begin:end]`, `marks` (N,) uint64 and `index` (N,), the number of the image.
+
+    Marks are made from the bytes that name the series: equal for images of one series, 0 for what is no plain image.
+    A message that begins like the one before it, up to the number of the image, is not looked at any further.
+    """
+    entries = np.empty((_ENTRIES, 2), np.int64)
+    address = data.ctypes.data
+    like, same = np.int64(0), np.int64(0)
+    mark = np.uint64(0)
+    for message in range(len(spans)):
+        begin, end = spans[message, 0], spans[message, 1]
+        if same and end - begin > same and _equal(address + begin, address + like, same):
+            major, number, _ = _head(data, begin + same, end)
+            if major == _UNSIGNED and number < _MAX_INDEX:
+                marks[message], index[message] = mark, np.int64(number)
+                continue
+        marks[message] = np.uint64(0)
+        index[message] = -1
+        if not find_entries(data, spans[message, 0], spans[message, 1], entries):
+            continue
+        if not _same(data, entries[TYPE, 0], entries[TYPE, 1], _IMAGE, 0, len(_IMAGE)) or entries[IMAGE_ID, 0] < 0:
+            continue
+        major, number, _ = _head(data, entries[IMAGE_ID, 0], entries[IMAGE_ID, 1])
+        if major != _UNSIGNED or number >= _MAX_INDEX:
+            continue
+        mark = _HASH_BASIS
+        for key in (SERIES, UNIQUE):
+            for at in range(entries[key, 0], entries[key, 1]):
+                mark = (mark ^ np.uint64(data[at])) * _HASH_PRIME
+            mark = (mark ^ np.uint64(0xFF)) * _HASH_PRIME
+        mark |= np.uint64(1)
+        marks[message], index[message] = mark, np.int64(number)
+        like, same = begin, entries[IMAGE_ID, 0] - begin
+        for key in (TYPE, SERIES, UNIQUE):
+            if entries[key, 0] < 0 or entries[key, 0] > entries[IMAGE_ID, 0]:
+                same = np.int64(0)
 
 
 def entries_of(data: Array) -> Array | None:

@@ -13,6 +13,7 @@ from streamptycho.config import DetectorConfig
 from streamptycho.detectors import DetectorMessage
 from streamptycho.detectors.compression import Buffer, Encoding
 from streamptycho.detectors.fields import DTYPES, FrameError, center_from, check_size, count, positive
+from streamptycho.detectors.glimpse import Glimpse
 from streamptycho.detectors.labels import json_object, labels_from
 from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader
 from streamptycho.messages import Array, Reason
@@ -42,6 +43,24 @@ class OpenDecoder:
 
     def connected(self) -> None:
         """Take note of a new connection: nothing to do, as every message is whole."""
+
+    def glimpse(self, parts: Sequence[bytes]) -> Glimpse | None:
+        """Return what a message is."""
+        header = json_object(parts[0]) if parts else None
+        if header is None:
+            return None
+        series, number = _series(header), count(header.get("series"))
+        match header.get("type"):
+            case "start":
+                return Glimpse("start", series, number)
+            case "end":
+                return Glimpse("end", series, number)
+            case "frames":
+                try:
+                    return Glimpse("image", series, number, _indices(header))
+                except FrameError:
+                    return None
+        return None
 
     def feed(self, parts: Sequence[bytes], received_ns: int) -> Iterator[DetectorMessage]:
         """Take one message. What is none becomes an `Anomaly`."""

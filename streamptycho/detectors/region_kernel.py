@@ -32,18 +32,18 @@ def mask_line(source: Any, hidden: Any, mask_known: bool, largest_valid: int, to
 def cut_out(
     rows: Any, row_0: int, column_0: int, masked: Any, mask_known: bool, largest_valid: int, top: int, out: Any
 ) -> int:
-    """Crop and mask one frame into `out` (n, n); return how many of its pixels were saturated.
+    """Crop and mask one frame into `out` (h, n); return how many of its pixels were saturated.
 
-    The square begins at row `row_0` and column `column_0` of `rows`; what lies outside `rows`, or is `masked` (n, n),
+    It begins at row `row_0` and column `column_0` of `rows`; what lies outside `rows`, or is `masked` (h, n),
     becomes `top`, the largest value of the dtype. Counts above `largest_valid` are saturated and become `top` as
     well; where the mask is not known, `top` itself stands for masked pixels and is not counted.
     """
-    side = out.shape[0]
-    first_row, last_row = max(0, -row_0), min(side, rows.shape[0] - row_0)
-    first_column, last_column = max(0, -column_0), min(side, rows.shape[1] - column_0)
+    height, width = out.shape
+    first_row, last_row = max(0, -row_0), min(height, rows.shape[0] - row_0)
+    first_column, last_column = max(0, -column_0), min(width, rows.shape[1] - column_0)
     not_measured = rows.dtype.type(top)
     saturated = 0
-    for i in range(side):
+    for i in range(height):
         if i < first_row or i >= last_row:
             out[i, :] = not_measured
             continue

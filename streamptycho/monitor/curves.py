@@ -1,4 +1,4 @@
-"""Curves that tell how good a tomogram is: its Fourier shell correlation and the histogram of its slices. Pure."""
+"""Curves that tell how good a result is: Fourier correlation of halves, and the histogram of slices. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ MAX_COUNTED_PX = 256
 
 def tomogram_quality(message: VolumeUpdate) -> dict[str, Any]:
     """Return the curves of a tomogram, ready for JSON; what is not known is None."""
-    return {"fsc": shell_correlation(message.fsc), "histogram": slice_histogram(message)}
+    return {"fsc": correlation(message.fsc), "histogram": slice_histogram(message)}
 
 
-def shell_correlation(said: object) -> dict[str, list[float]] | None:
-    """Return the curves of `VolumeUpdate.fsc` that the page draws, thinned, where all are known and in order."""
+def correlation(said: object) -> dict[str, list[float]] | None:
+    """Return the curves of `VolumeUpdate.fsc` or `ObjectUpdate.frc` that the page draws, thinned.
+
+    None where not all are known and in order.
+    """
     found = [said.get(name) for name in CURVES] if isinstance(said, dict) else []
     columns = [column for column in found if isinstance(column, list)]
     if len(columns) < len(CURVES) or len({len(column) for column in columns}) > 1:

@@ -19,12 +19,13 @@ from streamptycho.messages import (
     PathPreview,
     ProjectionEnd,
     ProjectionStart,
+    Quality,
     ScanEnd,
     ServiceStatus,
     VolumeUpdate,
 )
 from streamptycho.monitor import views
-from streamptycho.monitor.curves import tomogram_quality
+from streamptycho.monitor.curves import correlation, tomogram_quality
 from streamptycho.monitor.pictures import Drawable, NothingToShowError, with_version
 from streamptycho.monitor.shapes import misfit
 from streamptycho.monitor.tables import ErrorCurves, ProjectionRow, ProjectionTable, ServiceTable
@@ -55,7 +56,7 @@ class Store:
         self._lock = threading.Lock()
         self._drawing = threading.Lock()
         self._version = 0
-        self._sections = {"projections": 0, "errors": 0, "rates": 0, "quality": 0}
+        self._sections = {"projections": 0, "errors": 0, "rates": 0, "quality": 0, "ring": 0}
         self._pictures: dict[str, tuple[int, int, Callable[[], Drawable]]] = {}
         self._drawn: dict[str, tuple[int, Drawable | None]] = {}
         self._projections = ProjectionTable()
@@ -68,6 +69,7 @@ class Store:
         self._path: PathPreview | None = None
         self._volume: dict[str, Any] | None = None
         self._quality: dict[str, Any] | None = None
+        self._ring: dict[str, Any] | None = None
         self._finished: str | None = None
         self._last_ns: int | None = None
         self._complaints: dict[str, int] = {}
@@ -167,7 +169,7 @@ class Store:
         """Return all that is not a picture, ready for JSON: unknown is None, every number finite.
 
         `sections` has the version of the parts that are long and change rarely: projections, errors, rates,
-        quality of the tomogram.
+        quality of the tomogram, ring correlation of the last finished projection.
         """
         now_ns = self._clock_ns()
         with self._lock:
@@ -222,6 +224,7 @@ class Store:
                 "errors": self._curves.snapshot(),
                 "rates": self._services.rates(),
                 "quality": self._quality,
+                "ring": self._ring,
             }
 
     def _take_object(self, message: ObjectUpdate, now_ns: int) -> None:
@@ -233,9 +236,18 @@ class Store:
             self._sections["errors"] += 1
         if message.final:
             self._sections["projections"] += 1
+            self._take_ring(message, row)
+        if self._path is None and message.xy_m.ndim == 2 and misfit(_path_of(message)) is None:
+            self._show("path", now_ns, partial(views.path_view, _path_of(message)))
         self._show("phase", now_ns, partial(views.phase_view, message))
         self._show("amplitude", now_ns, partial(views.amplitude_view, message))
         self._show("probe", now_ns, partial(views.probe_view, message))
+
+    def _take_ring(self, message: ObjectUpdate, row: ProjectionRow) -> None:
+        curve = correlation(message.frc)
+        if curve is not None and row.scan_id == self._scan_id:
+            self._ring = {"number": row.number, "curve": curve, "resolution_m": number(message.resolution_m)}
+            self._sections["ring"] += 1
 
     def _take_volume(self, message: VolumeUpdate, now_ns: int) -> None:
         self._enter(message.scan_id)
@@ -258,10 +270,10 @@ class Store:
         if self._scan_id is not None:
             self._past_scans.append(self._scan_id)
         self._scan_id = scan_id
-        self._current = self._measuring = self._volume = self._quality = self._finished = None
+        self._current = self._measuring = self._volume = self._quality = self._ring = self._finished = None
         self._curves = ErrorCurves()
         self._warnings.clear()
-        for section in ("projections", "errors", "quality"):
+        for section in ("projections", "errors", "quality", "ring"):
             self._sections[section] += 1
 
     def _show(self, name: str, now_ns: int, draw: Callable[[], Drawable]) -> None:
@@ -271,3 +283,9 @@ class Store:
     def _complain(self, what: str) -> None:
         if what in self._complaints or len(self._complaints) < MAX_COMPLAINTS:
             self._complaints[what] = self._complaints.get(what, 0) + 1
+
+
+def _path_of(message: ObjectUpdate) -> PathPreview:
+    """Return where the frames of a reconstruction lie, for when the path itself was measured before this page was."""
+    quality = np.full(len(message.xy_m), Quality.MEASURED, np.uint8)
+    return PathPreview(scan_id=message.scan_id, projection=message.projection, xy_m=message.xy_m, quality=quality)

@@ -197,7 +197,7 @@ def _projection_label(message: ObjectUpdate) -> str:
     angle, sweeps = number(message.angle_deg), number(message.sweeps)
     place = "" if angle is None else f" at {angle:.1f}°"
     progress = "final" if message.final else "in progress" if sweeps is None else f"{sweeps:.1f} sweeps"
-    return f"Projection {message.projection}{place}, {progress}"
+    return f"No. {message.projection}{place}, {progress}"
 
 
 def _positive(pixel_m: float, k: int) -> float | None:

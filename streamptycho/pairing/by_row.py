@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from streamptycho.messages import Array, Quality
@@ -29,6 +31,10 @@ class RowPositions:
         self._waiting = waiting
         self._candidates: list[Array] = []
         self._swept_at = acquisition.newest_row
+
+    def forget_rows(self, frames: int, others: Iterable[RowPositions]) -> None:
+        """Free the rows of this series of `frames`, as far as `others` that use the acquisition do not need them."""
+        self.acquisition.forget_rows(min([self.first_row + frames, *(other.first_row for other in others)]))
 
     def add_frames(self, indices: Array) -> None:
         """Take note of frames that came."""

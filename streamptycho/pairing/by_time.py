@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from streamptycho.positions.interpolation import REACH_ROWS, interpolate, interp
 MATCH_IN_EXPOSURES = 0.1
 MATCH_AT_LEAST_S = 1e-6
 TOGETHER = 16
+KEPT_ROWS = 4 * REACH_ROWS
 
 
 class TimePositions:
@@ -41,6 +43,12 @@ class TimePositions:
         self._early: list[_Frames] = []
         self._ready: list[_Frames] = []
         self._reach_s = 0.0
+        self._first_s, self._last_s = np.inf, -np.inf
+
+    def forget_rows(self, others: Iterable[TimePositions]) -> None:
+        """Free the rows that neither later series need, nor `others` that use them too."""
+        needed_s = min([self._last_s, *(other._first_s for other in others)])
+        self.acquisition.forget_times(needed_s - self._reach_s, KEPT_ROWS)
 
     def add_frames(self, indices: Array) -> None:
         """Take note of frames that came."""
@@ -49,7 +57,9 @@ class TimePositions:
         middle_s, half_s = self._waiting.times_s(indices)
         if self.config.interpolation == "average":
             self._reach_s = max(self._reach_s, float(half_s.max()))
-        self._early.append(_Frames(middle_s + self.shift_s, half_s, indices))
+        time_s = middle_s + self.shift_s
+        self._first_s, self._last_s = min(self._first_s, time_s.min()), max(self._last_s, time_s.max())
+        self._early.append(_Frames(time_s, half_s, indices))
 
     def add_rows(self, rows: Array) -> None:
         """Rows are read from the acquisition."""

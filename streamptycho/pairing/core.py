@@ -45,6 +45,9 @@ class Pairing:
         How frames get their positions.
     projections
         Where projections begin and end.
+    reorder_s
+        How long a frame may be behind others of its series at least, besides `REORDER_FRAMES`, where projections are
+        cut out of a series.
 
     Attributes
     ----------
@@ -52,11 +55,13 @@ class Pairing:
         What the operator should know of rows that were let go, empty when none were.
     """
 
-    def __init__(self, scan_id: str, pairing: PairingConfig, projections: ProjectionsConfig) -> None:
+    def __init__(
+        self, scan_id: str, pairing: PairingConfig, projections: ProjectionsConfig, *, reorder_s: float = 0.0
+    ) -> None:
         self.config = pairing
         self._by_angle = projections.cut_by == "angle"
         self._writer = ProjectionWriter(scan_id, projections, pairing.batch_frames)
-        self._cutter = cutter(projections, self._writer)
+        self._cutter = cutter(projections, self._writer, round(reorder_s * 1e9))
         self._matcher = Matcher(pairing)
         self._placer = Placer(pairing, self._matcher)
         self._series: dict[str, Series] = {}

@@ -15,7 +15,7 @@ from streamptycho.config import ProjectionsConfig
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Quality, Reason
 from streamptycho.pairing.accounting import ProjectionWriter
-from streamptycho.pairing.frames import REORDER_FRAMES, Resolved, Series
+from streamptycho.pairing.frames import REORDER_BYTES, REORDER_FRAMES, Resolved, Series
 
 
 class Cutter(Protocol):
@@ -34,12 +34,16 @@ class Cutter(Protocol):
         """End what is still open: no series follows."""
 
 
-def cutter(config: ProjectionsConfig, writer: ProjectionWriter) -> Cutter:
-    """Return the cutter that the configuration asks for."""
+def cutter(config: ProjectionsConfig, writer: ProjectionWriter, reorder_ns: int = 0) -> Cutter:
+    """Return the cutter that the configuration asks for.
+
+    A frame may come after `REORDER_FRAMES` later ones of its series, and up to `reorder_ns` after one of them as long
+    as those that wait for it have less than `REORDER_BYTES`.
+    """
     if config.cut_by == "angle":
-        return AngleCutter(config.min_angle_step_deg, writer)
+        return AngleCutter(config.min_angle_step_deg, writer, reorder_ns)
     if config.cut_by == "count" and config.frames is not None:
-        return CountCutter(config.frames, writer)
+        return CountCutter(config.frames, writer, reorder_ns)
     return SeriesCutter(writer)
 
 
@@ -70,9 +74,11 @@ class SeriesCutter:
 class CountCutter:
     """Every `frames` exposures of a series are a projection; a series begins a new one."""
 
-    def __init__(self, frames: int, writer: ProjectionWriter) -> None:
+    def __init__(self, frames: int, writer: ProjectionWriter, reorder_ns: int = 0) -> None:
         self.frames = frames
         self.writer = writer
+        self._reorder_ns = reorder_ns
+        self._newest_ns = self._missing_since_ns = 0
         self._current = 0
         self._done = 0
         self._later = 0
@@ -88,6 +94,7 @@ class CountCutter:
     def take(self, series: Series) -> None:
         """Hand on the frames of the current projection and keep those of later ones."""
         for frames in series.take_resolved():
+            self._newest_ns = max(self._newest_ns, int(frames.arrived_ns.max()))
             number = frames.frame // self.frames
             for at in np.unique(number).tolist():
                 part = frames.some(number == at)
@@ -96,6 +103,7 @@ class CountCutter:
                     self._later += len(part)
                 elif at == self._current:
                     self._done += len(part)
+                    self._missing_since_ns = self._newest_ns
                     self.writer.add(part)
                 else:
                     # The projection was ended without these frames and counted them as missing.
@@ -129,6 +137,7 @@ class CountCutter:
         self.writer.open(self._geometry, n_frames=n_frames, first_frame=self._current * self.frames, labels=labels)
         parts = self._held.pop(self._current, [])
         self._done = sum(map(len, parts))
+        self._missing_since_ns = self._newest_ns
         self._later -= self._done
         for part in parts:
             self.writer.add(part)
@@ -148,9 +157,17 @@ class CountCutter:
             return False
         if self._done >= self.frames:
             return self._follows(series)
+        if self._later < REORDER_FRAMES:
+            return False
+        if self._newest_ns - self._missing_since_ns < self._reorder_ns and self._later_bytes() < REORDER_BYTES:
+            return False
         begin = self._current * self.frames
         waits = series.count_seen(begin, begin + self.frames) > self._done
-        return self._later >= REORDER_FRAMES and not waits
+        return not waits
+
+    def _later_bytes(self) -> int:
+        (first, *_), *_ = self._held.values()
+        return self._later * first.counts.frame_bytes
 
 
 class _Frame(NamedTuple):
@@ -192,9 +209,11 @@ class AngleCutter:
     Frames taken while the angle moves stay with the projection before, marked as turn-around.
     """
 
-    def __init__(self, step_deg: float, writer: ProjectionWriter) -> None:
+    def __init__(self, step_deg: float, writer: ProjectionWriter, reorder_ns: int = 0) -> None:
         self.step_deg = step_deg
         self.writer = writer
+        self._reorder_ns = reorder_ns
+        self._newest_ns = 0
         self._geometry: Geometry | None = None
         self._base = 0
         self._next = 0
@@ -215,6 +234,7 @@ class AngleCutter:
     def take(self, series: Series) -> None:
         """Hand on frames in the order of their index."""
         for frames in series.take_resolved():
+            self._newest_ns = max(self._newest_ns, int(frames.arrived_ns.max()))
             for item in _one_by_one(frames):
                 if item.frame < self._next:
                     series.anomalies[Reason.LATE] += 1
@@ -226,7 +246,7 @@ class AngleCutter:
                 self._next += 1
                 self._decide_before(following)
                 self._undecided = following._replace(frame=self._base + following.frame)
-            if len(self._held) <= REORDER_FRAMES or series.has_seen(self._next):
+            if len(self._held) <= REORDER_FRAMES or not self._waited() or series.has_seen(self._next):
                 break
             self._skip(series, min(self._held))
         self._hand_on()
@@ -247,6 +267,12 @@ class AngleCutter:
         if not self.writer.is_open and (self._early or self._lost):
             self._open(math.nan, self._early_frame)
         self._close(reason)
+
+    def _waited(self) -> bool:
+        """Whether the next frame was waited for long enough: as long as the oldest of those behind it."""
+        oldest = next(iter(self._held.values()))
+        waited_ns = self._newest_ns - int(oldest.source.arrived_ns[oldest.at])
+        return waited_ns >= self._reorder_ns or len(self._held) * oldest.source.counts.frame_bytes >= REORDER_BYTES
 
     def _skip(self, series: Series, frame: int) -> None:
         missing = frame - self._next

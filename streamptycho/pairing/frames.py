@@ -14,6 +14,7 @@ from streamptycho.pairing.waiting import Counts, WaitingFrames
 MAX_FRAMES_PER_SERIES = 1 << 26
 NO_TIME_S = -1e18
 REORDER_FRAMES = 1024
+REORDER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -148,6 +148,13 @@ class Placer:
             self._users[acquisition].remove(series)
             if not self.config.one_acquisition:
                 acquisition.forget()
+            elif not any(earlier.order < series.order for earlier in self._unbound):
+                others = [self._positions.get(other) for other in self._users[acquisition]]
+                if isinstance(positions, RowPositions):
+                    rest = [other for other in others if isinstance(other, RowPositions)]
+                    positions.forget_rows(series.frames_sent, rest)
+                else:
+                    positions.forget_rows([other for other in others if isinstance(other, TimePositions)])
 
     def _bind(self, series: Series, nothing_follows: bool) -> None:
         found = self.matcher.find(series, nothing_follows=nothing_follows)

@@ -128,6 +128,26 @@ class Acquisition:
         self._first = self._next_ordered = self.newest_row + 1
         self._ordered_rows = 0
 
+    def forget_rows(self, before: int) -> None:
+        """Free the rows with numbers under `before`: no frame will ask for them."""
+        known = self.newest_row + 1 - self._first
+        gone = min(before - self._first, known)
+        if gone > 0:
+            self._table = self._table.part(gone, known)
+            present = np.zeros(len(self._table), dtype=bool)
+            present[: known - gone] = self._present[gone:known]
+            self._present = present
+            self._first += gone
+            self._next_ordered = max(self._next_ordered, self._first)
+
+    def forget_times(self, before_s: float, margin: int) -> None:
+        """Free the rows of times under `before_s`, but for the last `margin` of them: no frame will ask for them."""
+        gone = int(np.searchsorted(self.timed()[0], before_s)) - margin
+        if gone > 0:
+            self._ordered = self._ordered.part(gone, self._ordered_rows)
+            self._ordered_rows -= gone
+            self.forget_rows(self._next_ordered)
+
     def _reserve(self, size: int) -> None:
         self._table.reserve(size)
         if len(self._table) > len(self._present):
@@ -156,7 +176,15 @@ class _Table:
         self.xy_m = np.concatenate([self.xy_m, np.full((extra, 2), np.nan)])
         self.angle_deg = np.concatenate([self.angle_deg, np.full(extra, np.nan)])
 
-    def write(self, at: Array, time_s: Array, xy_m: Array, angle_deg: Array | None) -> None:
+    def part(self, begin: int, end: int) -> _Table:
+        """Return a table of its own with some of the rows."""
+        part = _Table()
+        part.reserve(end - begin)
+        at = slice(begin, end)
+        part.write(slice(0, end - begin), self.time_s[at], self.xy_m[at], self.angle_deg[at])
+        return part
+
+    def write(self, at: Array | slice, time_s: Array, xy_m: Array, angle_deg: Array | None) -> None:
         self.time_s[at], self.xy_m[at] = time_s, xy_m
         if angle_deg is not None:
             self.angle_deg[at] = angle_deg

@@ -26,6 +26,11 @@ class Counts:
     def __len__(self) -> int:
         return len(self.block)
 
+    @property
+    def frame_bytes(self) -> int:
+        """How much one frame takes."""
+        return int(self.blocks[0][0].nbytes)
+
     def some(self, which: Array | slice) -> Counts:
         """Return those of some of the frames."""
         block = self.block[which]

@@ -21,7 +21,9 @@ from streamptycho.appearance import (
 from streamptycho.messages import Array, ObjectUpdate, VolumeUpdate
 from streamptycho.recording.drawing import colour_wheel, format_length, show_image
 from streamptycho.recording.hdf5 import ResultError
-from streamptycho.recording.nexus import read_projection, read_slices, result_kind
+from streamptycho.recording.projection_file import read_projection
+from streamptycho.recording.result_file import result_kind
+from streamptycho.recording.volume_file import read_slices
 
 _DPI = 110
 _MAX_MODES = 4

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket as tcp
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from streamptycho.messages import RawBlock, RawRecord
+from streamptycho.messages import Array, RawBlock, RawRecord
 from streamptycho.runtime.bulk_receive import BulkReceiver, Room, function_addresses
 from streamptycho.runtime.subscription import Subscription
 
@@ -21,6 +21,22 @@ RECEIVE_QUEUE_MESSAGES = 4096
 
 class InstrumentError(ConnectionError):
     """An instrument that does not answer: says which, where, and what to check."""
+
+
+class _Connection:
+    """One connection to the detector."""
+
+    def __init__(self, socket: zmq.Socket[bytes], functions: Array | None) -> None:
+        self.socket = socket
+        self.receiver = BulkReceiver(socket, functions)
+        self.events = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.stands = False
+
+    def close(self) -> None:
+        self.receiver.close()
+        self.socket.disable_monitor()
+        self.events.close(0)
+        self.socket.close(0)
 
 
 class InstrumentClient:
@@ -38,8 +54,23 @@ class InstrumentClient:
         What is sent to the position source after connecting.
     subscribe
         The position source publishes over ZeroMQ, instead of answering a TCP connection.
+    receivers
+        How many connections to the detector share its stream. Each keeps its order, and is received by a thread of its
+        own; what comes over several is out of order.
+    more_endpoints
+        Where it pushes the same stream as well. Connections are made to each endpoint in turn.
     clock_ns
         Receive times.
+
+    Attributes
+    ----------
+    detector_connected
+        Whether all connections to the detector stand.
+
+    Raises
+    ------
+    InstrumentError
+        If an address is none.
     """
 
     def __init__(
@@ -50,26 +81,34 @@ class InstrumentClient:
         request: bytes,
         *,
         subscribe: bool = False,
+        receivers: int = 1,
+        more_endpoints: Sequence[str] = (),
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._clock_ns = clock_ns
         self._sequence = 0
-        self._detector_endpoint = detector_endpoint
-        self._detector: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
-        self._detector.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
-        self._detector.setsockopt(zmq.MAXMSGSIZE, MAX_DETECTOR_MESSAGE_BYTES)
-        self._receiver = BulkReceiver(self._detector, function_addresses())
-        self._events: zmq.Socket[bytes] = self._detector.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
+        endpoints = [detector_endpoint, *more_endpoints]
+        self._detector_endpoint = " and ".join(endpoints)
         self._poller = zmq.Poller()
-        self._poller.register(self._detector, zmq.POLLIN)
-        self._poller.register(self._events, zmq.POLLIN)
+        self._context = zmq.Context(receivers) if receivers > 1 else None
+        self._connections: list[_Connection] = []
+        functions = function_addresses()
         try:
-            self._detector.connect(detector_endpoint)
+            for number in range(receivers):
+                socket = (self._context or zmq.Context.instance()).socket(zmq.PULL)
+                if self._context is not None:
+                    socket.setsockopt(zmq.AFFINITY, 1 << number)
+                socket.setsockopt(zmq.RCVHWM, max(1, RECEIVE_QUEUE_MESSAGES // receivers))
+                socket.setsockopt(zmq.MAXMSGSIZE, MAX_DETECTOR_MESSAGE_BYTES)
+                connection = _Connection(socket, functions)
+                self._connections.append(connection)
+                self._poller.register(socket, zmq.POLLIN)
+                self._poller.register(connection.events, zmq.POLLIN)
+                socket.connect(endpoints[number % len(endpoints)])
         except zmq.ZMQError as error:
+            self._close_detector()
             raise InstrumentError(
-                f"{detector_endpoint!r} is not an address of a detector ({error.strerror}): "
+                f"{self._detector_endpoint!r} is not an address of a detector ({error.strerror}): "
                 "detector.endpoint must look like tcp://HOST:PORT"
             ) from None
         self._address = (positions_host, positions_port)
@@ -95,27 +134,36 @@ class InstrumentClient:
         A block of what the detector sent is valid until the next call.
         """
         yield from self._connect_positions()
-        held = self._receiver.holds_message
+        held = any(connection.receiver.holds_message for connection in self._connections)
         ready = dict(self._poller.poll(0 if held else int(timeout_s * 1000)))
-        if self._events in ready:
-            yield from self._follow_detector()
+        for connection in self._connections:
+            if connection.events in ready:
+                yield from self._follow(connection)
         if self._subscription is not None:
             for kind, content in self._subscription.receive():
                 yield self._record("positions", kind, content)
         if self._positions is not None and self._positions.fileno() in ready:
             yield from self._receive_positions()
-        if self._detector in ready or held:
-            block = self._receiver.receive(self._sequence + 1)
-            if block is not None:
-                self._sequence += len(block)
-                yield block
+        for connection in self._connections:
+            if connection.socket in ready or connection.receiver.holds_message:
+                block = connection.receiver.receive(self._sequence + 1)
+                if block is not None:
+                    self._sequence += len(block)
+                    yield block
 
     def receive_into(self, lender: Room | None) -> None:
         """Let messages of the detector lie where `lender` says; None for memory of this client."""
-        self._receiver.receive_into(lender)
+        for connection in self._connections:
+            connection.receiver.receive_into(lender)
 
     def missing(self) -> str | None:
         """Return a sentence about the instrument that is not connected, None when both are."""
+        standing = sum(connection.stands for connection in self._connections)
+        if not self.detector_connected and standing:
+            return (
+                f"{standing} of {len(self._connections)} connections to the detector at {self._detector_endpoint} "
+                "stand: what was on its way over another is lost when that was cut; check the cable"
+            )
         if not self.detector_connected:
             return (
                 f"no detector answers at {self._detector_endpoint}: check detector.endpoint, the cable, and that the "
@@ -143,10 +191,10 @@ class InstrumentClient:
             self._positions = None
 
     def _close_detector(self) -> None:
-        self._receiver.close()
-        self._detector.disable_monitor()
-        self._events.close(0)
-        self._detector.close(0)
+        for connection in self._connections:
+            connection.close()
+        if self._context is not None:
+            self._context.term()
 
     def _record(self, source: str, kind: str, parts: tuple[bytes, ...] = ()) -> RawRecord:
         self._sequence += 1
@@ -158,11 +206,12 @@ class InstrumentClient:
             parts=parts,
         )
 
-    def _follow_detector(self) -> Iterator[RawRecord]:
-        while self._events.poll(0):
-            event = recv_monitor_message(self._events)["event"]
-            self.detector_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            yield self._record("detector", "connected" if self.detector_connected else "disconnected")
+    def _follow(self, connection: _Connection) -> Iterator[RawRecord]:
+        while connection.events.poll(0):
+            event = recv_monitor_message(connection.events)["event"]
+            connection.stands = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.detector_connected = all(one.stands for one in self._connections)
+            yield self._record("detector", "connected" if connection.stands else "disconnected")
 
     def _connect_positions(self) -> Iterator[RawRecord]:
         if self._subscription is not None or self._positions is not None or self._clock_ns() < self._next_try_ns:

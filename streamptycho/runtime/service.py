@@ -37,6 +37,8 @@ class ServiceLoop:
         Asked between two messages.
     nobody_takes
         Asked before data are sent: from when it is True on, data end at the taps.
+    remark
+        Said in every status besides what the stage says.
     """
 
     def __init__(
@@ -49,16 +51,19 @@ class ServiceLoop:
         taps: Iterable[Tap] = (),
         should_stop: Callable[[], bool] = lambda: False,
         nobody_takes: Callable[[], bool] = lambda: False,
+        remark: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._stage, self._source, self._data, self._look = stage, source, data, look
         self._taps = tuple(taps)
         self._should_stop, self._nobody_takes, self._clock_ns = should_stop, nobody_takes, clock_ns
+        self._remark = remark
         self._next_status_ns = 0
 
     def run(self) -> None:
         """Run until the stage is finished or `should_stop`, then publish a last status."""
         stage = self._stage
+        self.publish_status(force=True)
         while not stage.finished and not self._should_stop():
             moved = self.step()
             if not moved and not stage.busy:
@@ -99,6 +104,8 @@ class ServiceLoop:
             return
         self._next_status_ns = now_ns + STATUS_EVERY_NS
         status: ServiceStatus = self._stage.status(now_ns)
+        if self._remark:
+            status = replace(status, text="; ".join(filter(None, (status.text, self._remark))))
         if failure is not None:
             status = replace(status, state="failed", text=failure)
         for tap in self._taps:

@@ -89,6 +89,13 @@ class Supervisor:
             self._asked.add(name)
             self._processes[name].terminate()
 
+    def kill(self, name: str) -> None:
+        """End a service at once, without a last word, and wait until it is gone."""
+        if self.running(name):
+            self._asked.add(name)
+            self._processes[name].kill()
+            self._processes[name].wait()
+
     def abandon(self, name: str) -> None:
         """Tell a service that nobody takes its data any more: it goes on without handing them on."""
         if self.running(name):

@@ -85,6 +85,15 @@ class RunFolder:
         path = self.statuses / f"{service}.json"
         return path.exists() and json.loads(path.read_text()).get("state") == "finished"
 
+    def has_begun(self, service: str) -> bool:
+        """Whether a service has run here before: it is then one that was started again."""
+        return (self.statuses / f"{service}.json").exists()
+
+    def finished_projections(self) -> frozenset[int]:
+        """Return the numbers of the projections that have result files."""
+        names = (path.stem.rpartition("_")[2] for path in self.projections.glob("projection_*.nxs"))
+        return frozenset(int(name) for name in names if name.isdigit())
+
     def append_accounting(self, end: ProjectionEnd) -> None:
         """Note what became of the frames of one projection."""
         append_json(self.accounting, dataclasses.asdict(end))

@@ -10,9 +10,9 @@ from streamptycho.messages import Message, RawBlock, RawRecord
 from streamptycho.runtime.ports import Stage, travels_as_data
 from streamptycho.runtime.service import Tap
 from streamptycho.stages.folder import RunFolder
+from streamptycho.stages.folder_writers import accounting_writer, projection_writer, status_writer, warning_writer
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.reconstruct import ReconstructStage
-from streamptycho.stages.services import accounting_writer, projection_writer, status_writer, warning_writer
 from streamptycho.stages.tomogram_files import volume_writer
 from streamptycho.stages.tomography import TomographyStage
 
@@ -30,11 +30,19 @@ class InProcessPipeline:
         Where results go, None to keep nothing.
     see
         Called with every message that any stage makes.
+    only
+        Numbers of the projections that are wanted, None for all.
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder | None = None, see: Callable[[Message], None] = lambda message: None
+        self,
+        config: Config,
+        folder: RunFolder | None = None,
+        see: Callable[[Message], None] = lambda message: None,
+        *,
+        only: frozenset[int] | None = None,
     ) -> None:
+        self._only = only
         reconstruct_config = config.reconstruction.model_copy(update={"min_sweeps": config.reconstruction.sweeps})
         self.ingest = IngestStage(config, restamp=True)
         self.reconstruct = ReconstructStage(reconstruct_config, time.perf_counter)
@@ -71,6 +79,8 @@ class InProcessPipeline:
 
     def _hand_on(self, position: int, outputs: Iterable[Message]) -> None:
         for message in outputs:
+            if self._only is not None and getattr(message, "projection", None) not in (None, *self._only):
+                continue
             for tap in self._taps:
                 tap(message)
             if travels_as_data(message) and position + 1 < len(self._stages):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from streamptycho import detectors, positions
 from streamptycho.config import Config
+from streamptycho.detectors.series_order import HOLD_S
 from streamptycho.messages import (
     Anomaly,
     DiffractionBatch,
@@ -34,6 +35,7 @@ from streamptycho.stages.runs import holds_positions, joined, runs
 PREVIEW_EVERY_NS = 300_000_000
 PATH_POINTS = 20_000
 TICK_EVERY_NS = 50_000_000
+SILENCE_NS = 3_000_000_000
 RECEIVED_TO_PAIRED = "received_to_paired"
 
 
@@ -57,9 +59,11 @@ class IngestStage:
     def __init__(self, config: Config, *, restamp: bool = False) -> None:
         self._detector = detectors.decoder(config.detector)
         self._takes_blocks = self._detector if isinstance(self._detector, detectors.BlockDecoder) else None
+        self._holds = self._detector if isinstance(self._detector, detectors.HoldingDecoder) else None
         self._positions = positions.decoder(config.positions)
         self._joiner = FrameJoiner()
-        self._pairing = Pairing(config.scan_id, config.pairing, config.projections)
+        apart_s = 0.0 if config.detector.receivers == 1 else HOLD_S
+        self._pairing = Pairing(config.scan_id, config.pairing, config.projections, reorder_s=apart_s)
         self._scan_id = config.scan_id
         self._restamp = restamp
         self._counters: Counter[str] = Counter()
@@ -123,14 +127,20 @@ class IngestStage:
         if self._record_ns - self._ticked_ns > TICK_EVERY_NS:
             self._ticked_ns = self._record_ns
             yield from self._feed_all(self._joiner.take(), now_ns)
-            yield from self._note(self._pairing.tick(self._record_ns), now_ns)
+            yield from self._tick(self._ticked_ns, now_ns)
         yield from self._previews(now_ns)
+
+    def _tick(self, held_until_ns: int, now_ns: int) -> Iterator[Message]:
+        if self._holds is not None:
+            yield from self._feed_all(self._holds.pass_time(held_until_ns), now_ns)
+        yield from self._note(self._pairing.tick(self._ticked_ns), now_ns)
 
     def work(self, now_ns: int) -> Iterator[Message]:
         """Let time pass in the pairing while nothing arrives."""
         if self._record_ns and not self.finished and now_ns - self._handled_ns > TICK_EVERY_NS:
             self._ticked_ns = self._record_ns + (now_ns - self._handled_ns)
-            yield from self._note(self._pairing.tick(self._ticked_ns), now_ns)
+            # Messages that nobody has received yet are not late.
+            yield from self._tick(self._ticked_ns - SILENCE_NS, now_ns)
             yield from self._previews(now_ns)
 
     def stop(self, now_ns: int) -> Iterator[Message]:

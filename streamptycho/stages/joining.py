@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from streamptycho.memory import in_one
 from streamptycho.messages import FrameBlock, Message, PositionBlock
 
 JOINED_FRAMES = 256
@@ -42,7 +43,7 @@ class FrameJoiner:
                 index=np.concatenate([block.index for block in held]),
                 exposure_start_s=np.concatenate([block.exposure_start_s for block in held]),
                 exposure_stop_s=np.concatenate([block.exposure_stop_s for block in held]),
-                counts=np.concatenate([block.counts for block in held]),
+                counts=in_one([block.counts for block in held]),
                 received_ns=np.concatenate([block.received_ns for block in held if block.received_ns is not None]),
             )
         ]

@@ -22,7 +22,8 @@ STOP_EACH_S = 20.0
 POLL_S = 0.1
 RECORDED = "What is measured is recorded as before"
 AGAIN = {
-    "reconstruct": "reconstruct is started again, without the projection that it was at",
+    "ingest": "ingest is started again, and reads from the log what it missed",
+    "reconstruct": "reconstruct is started again, and gets from the log all that has no result yet",
     "tomography": "tomography is started again, with the projections that have files",
 }
 WITHOUT = {
@@ -73,9 +74,12 @@ class PipelineRun:
     """Runs the services of a pipeline and ends when the volume is finished or the operator stops it.
 
     When a service behind the recorder dies, recording goes on until the stream ends, the operator stops it or all
-    projections are here. Reconstruct and tomography are started again once: reconstruct goes on with the next
-    projection, tomography begins with the projections that have files. For a service that stays dead, those before it
-    go on without handing on, and those behind it finish what they have.
+    projections are here. Each is started again once. Ingest then reads the log from its beginning up to what comes now,
+    and gives every projection that has no result yet, from its first frame; for reconstruct it is started again as
+    well, since what was sent to the dead process is lost. Tomography takes the projections that have files. For a
+    service that stays dead, those before it go on without handing on, and those behind it finish what they have.
+
+    After the end of the stream the services may take as long as they need while they report progress.
 
     Parameters
     ----------
@@ -117,7 +121,10 @@ class PipelineRun:
         self._closing = False
         self._to_finish: list[str] = []
         self._record_stopped = False
-        self._drain_until: float | None = None
+        self._draining = False
+        self._give_up = False
+        self._heard: dict[str, tuple[object, ...]] = {}
+        self._moved = clock()
 
     def run(self) -> RunResult:
         """Run to the end and return how it went."""
@@ -154,13 +161,9 @@ class PipelineRun:
         instrument_over = False
         ended_early = False  # a recorder that was stopped before it began has no end of the stream to hand on
         while self._goes_on():
-            message = source.get(POLL_S)
-            while message is not None:
-                if isinstance(message, ServiceStatus) and message.state == "failed":
-                    self._said[message.service] = message.text
-                self._view.see(message)
-                message = source.get(0)
+            self._listen(source)
             for ended in supervisor.poll():
+                self._moved = self._clock()
                 self._ended.add(ended.name)
                 if ended.name == "simulate" and not instrument_over:
                     instrument_over, stop_record_at = True, self._clock() + AFTER_INSTRUMENT_S
@@ -177,20 +180,47 @@ class PipelineRun:
                 stop_record_at = self._clock()
             if not instrument_over and self._folder.is_finished("simulate"):
                 instrument_over, stop_record_at = True, self._clock() + AFTER_INSTRUMENT_S
-            if self._again and "ingest" in self._ended and self._drain_until is None:
+            if self._again and "ingest" in self._ended:
                 # its last message may have gone to the process that died
-                self._drain_until = self._clock() + self.config.pipeline.drain_timeout_s
+                self._begin_to_drain()
             if stop_record_at is not None and self._clock() >= stop_record_at:
                 self._end_stream(supervisor)
                 stop_record_at = None
-            if self._drain_until is not None and (self._clock() > self._drain_until or stop.count > 1):
+            if self._give_up or (self._draining and (self._silent_s > self._patience_s or stop.count > 1)):
                 self._note_what_is_unfinished(stop)
                 break
         self._closing = True
-        self._stop_in_order(supervisor, stop)
+        self._stop_in_order(supervisor, source, stop)
         for ended in supervisor.poll():
             if ended.failed:
                 self._fail(ended, supervisor)
+
+    def _listen(self, source: SubSource) -> None:
+        """Take what the services say, and note when one of them said something new."""
+        message = source.get(POLL_S)
+        while message is not None:
+            if isinstance(message, ServiceStatus):
+                if message.state == "failed":
+                    self._said[message.service] = message.text
+                said = message.state, message.text, message.counters, message.queue
+                if self._heard.get(message.service) != said:
+                    self._heard[message.service] = said
+                    self._moved = self._clock()
+            self._view.see(message)
+            message = source.get(0)
+
+    @property
+    def _silent_s(self) -> float:
+        """For how long no service has said anything new."""
+        return self._clock() - self._moved
+
+    @property
+    def _patience_s(self) -> float:
+        return self.config.pipeline.drain_timeout_s
+
+    def _begin_to_drain(self) -> None:
+        if not self._draining:
+            self._draining, self._moved = True, self._clock()
 
     def _goes_on(self) -> bool:
         if "tomography" not in self._ended or self._to_finish:
@@ -213,14 +243,14 @@ class PipelineRun:
         if not self._record_stopped:
             self._record_stopped = True
             supervisor.terminate("record")
-            self._drain_until = self._clock() + self.config.pipeline.drain_timeout_s
+            self._begin_to_drain()
 
     def _note_what_is_unfinished(self, stop: StopSignal) -> None:
         if stop.count > 1 or self._result.failures:
             return
         sentence = (
-            f"the services did not finish within {self.config.pipeline.drain_timeout_s:g} s after the stream ended "
-            "(pipeline.drain_timeout_s): replay the log to reconstruct the rest"
+            f"after the stream had ended the services reported nothing new for {self._patience_s:g} s "
+            "(pipeline.drain_timeout_s), and were stopped: replay the log to reconstruct the rest"
         )
         self._result.failures.append(sentence)
         self._view.say(sentence)
@@ -234,21 +264,21 @@ class PipelineRun:
         self._result.failures.append(sentence)
         self._view.say(sentence)
         if ended.name == "monitor":
-            self._view.say("The scan goes on without its page.")
+            self._go_on_without_page(ended, supervisor)
         elif ended.name == "record":
-            self._record_stopped = True
-            self._drain_until = self._clock()
+            self._record_stopped = self._give_up = True
         elif ended.name in PIPELINE and not ended.asked and not self._closing:
             self._go_on_without(ended.name, supervisor)
 
     def _go_on_without(self, name: str, supervisor: Supervisor) -> None:
         """Start a dead service again, or let those before it work on and those behind it finish."""
         before = PIPELINE[PIPELINE.index(name) - 1]
-        if name in AGAIN and name not in self._again and before not in self._ended:
+        if name not in self._again and not self._lost:
             self._again.add(name)
-            self._ended.discard(name)
-            self._result.service_pids[name] = supervisor.start(name, self._command(name))
-            what = AGAIN[name]
+            self._start_again(name, supervisor)
+            if name == "reconstruct":
+                self._start_again("ingest", supervisor)
+            what, then = AGAIN[name], "Should anything be missing at the end"
         else:
             self._lost.add(name)
             supervisor.abandon(before)
@@ -256,15 +286,32 @@ class PipelineRun:
             self._to_finish = [later for later in behind if later not in self._ended]
             if self._to_finish:
                 supervisor.terminate(self._to_finish[0])
-            what = WITHOUT[name]
+            what, then = WITHOUT[name], "Reconstruct it all afterwards"
         log, recorded = (self._folder.log, RECORDED) if self._replay is None else (self._replay, "The log has it all")
-        self._view.say(f"{recorded}: {what}. Reconstruct it all afterwards: streamptycho replay {log}")
+        self._view.say(f"{recorded}: {what}. {then}: streamptycho replay {log}")
 
-    def _stop_in_order(self, supervisor: Supervisor, stop: StopSignal) -> None:
+    def _go_on_without_page(self, ended: Exit, supervisor: Supervisor) -> None:
+        crashed = ended.code < 0 and not ended.asked and not self._closing
+        if crashed and ended.name not in self._again:
+            self._again.add(ended.name)
+            self._start_again(ended.name, supervisor)
+            self._view.say("The page is started again.")
+        else:
+            self._view.say("The scan goes on without its page.")
+
+    def _start_again(self, name: str, supervisor: Supervisor) -> None:
+        supervisor.kill(name)
+        self._ended.discard(name)
+        self._result.service_pids[name] = supervisor.start(name, self._command(name))
+
+    def _stop_in_order(self, supervisor: Supervisor, source: SubSource, stop: StopSignal) -> None:
         """Stop the services along the data flow, each after what it had was handed on."""
         for name in (*PIPELINE, "simulate", "monitor"):
             if supervisor.running(name):
                 supervisor.terminate(name)
                 if name == "record" and not supervisor.wait(name, 2.0):
                     supervisor.terminate(name)
-                supervisor.wait(name, 0.5 if stop.count > 1 else STOP_EACH_S)
+                self._moved = self._clock()
+                while supervisor.running(name) and stop.count <= 1 and self._silent_s < STOP_EACH_S:
+                    self._listen(source)
+                supervisor.wait(name, 0.5)

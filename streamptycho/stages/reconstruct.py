@@ -85,7 +85,7 @@ class ReconstructStage:
         """Take the next message of this projection, or keep the first of the next one."""
         if isinstance(message, ProjectionStart | ScanEnd):
             self._next = message
-            if self._start is None:
+            if self._start is None or self._comes_again(message):
                 yield from self._turn_over()
         elif isinstance(message, DiffractionBatch):
             yield from self._add(message)
@@ -155,6 +155,15 @@ class ReconstructStage:
         for anomaly in self._engine.add(batch):
             self._here[anomaly.reason] += anomaly.count
             yield anomaly
+
+    def _comes_again(self, message: ProjectionStart | ScanEnd) -> bool:
+        """Whether it is the projection in progress that begins once more: who gives it was started again."""
+        here = self._start if self._end is None and self._again is None else None
+        again = here is not None and isinstance(message, ProjectionStart) and message.projection == here.projection
+        if again:
+            self._unseen.clear()
+            self._arrivals.clear()
+        return again
 
     def _seen(self, now_ns: int) -> None:
         """Take note that all frames so far are in a picture."""

@@ -179,7 +179,7 @@ class Recorder:
         """What the operator has to know of what is not in the log, empty when everything is."""
         if not self._not_recorded_because:
             return ""
-        so_far = f"{self.not_recorded} messages so far"
+        so_far = f"{self.not_recorded} messages so far, and none of this run any more even if there is room again"
         return f"NOT RECORDED any more, only reconstructed, {so_far}: {self._not_recorded_because}"
 
     def _sync(self, aside: ThreadPoolExecutor) -> bool:

@@ -9,18 +9,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamptycho import positions
 from streamptycho.config import Config, dump
-from streamptycho.messages import Anomaly, Message, ObjectUpdate, ProjectionEnd, ServiceStatus
-from streamptycho.recording.nexus import Provenance, write_projection
-from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
-from streamptycho.runtime.instrument_client import InstrumentClient
+from streamptycho.messages import RawBlock, RawRecord, ServiceStatus
 from streamptycho.runtime.ports import Sink, Source, Stage
+from streamptycho.runtime.pulse import Pulse
 from streamptycho.runtime.service import ServiceLoop, Tap
 from streamptycho.runtime.sockets import (
     PubSink,
@@ -33,15 +30,12 @@ from streamptycho.runtime.sockets import (
 )
 from streamptycho.runtime.supervisor import StopSignal
 from streamptycho.stages.failures import in_words, written_for_people
-from streamptycho.stages.finished_first import FinishedFirst
-from streamptycho.stages.folder import RunFolder, append_json
-from streamptycho.stages.ingest import IngestStage
-from streamptycho.stages.reconstruct import ReconstructStage
-from streamptycho.stages.record import LogFeed, RecordStage
-from streamptycho.stages.recorder import Recorder
-from streamptycho.stages.tomogram_files import volume_writer
-from streamptycho.stages.tomography import TomographyStage
-from streamptycho.stages.unrecorded import Unrecorded, followed
+from streamptycho.stages.folder import RunFolder
+from streamptycho.stages.folder_writers import accounting_writer, projection_writer, status_writer, warning_writer
+from streamptycho.stages.pipeline import PIPELINE
+from streamptycho.stages.read_again import PATIENCE_S, EachOnce, LogFirst, WithoutProjections
+
+# What only one service needs is imported in its function: compiled code and file formats take a second to load.
 
 FAILED = 3
 ASK_S = 0.2
@@ -109,6 +103,13 @@ def _leave_when_sent(code: int, stop: StopSignal, at_most_s: float = math.inf) -
 
 
 def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho import positions
+    from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
+    from streamptycho.runtime.instrument_client import InstrumentClient
+    from streamptycho.stages.record import LogFeed, RecordStage
+    from streamptycho.stages.recorder import Recorder
+    from streamptycho.stages.unrecorded import Unrecorded, followed
+
     addresses = config.pipeline
     data = PushSink(data_endpoint(addresses.record, addresses.bind), addresses.record_high_water_mark)
     recorder = log = None
@@ -126,6 +127,8 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
             config.positions.port,
             target.request(),
             subscribe=target.transport == "zmq_sub",
+            receivers=config.detector.receivers,
+            more_endpoints=config.detector.more_endpoints,
         )
         recorder = Recorder(
             client,
@@ -161,23 +164,40 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
 
 
 def _ingest(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
-    addresses = config.pipeline
+    from streamptycho.stages.ingest import IngestStage
+
+    addresses, folder = config.pipeline, options.folder
+    source: Source = PullSource(data_endpoint(addresses.record), addresses.record_high_water_mark)
+    if folder.has_begun("ingest"):
+        patience_s = PATIENCE_S + 2 * config.record.sync_s
+        source = LogFirst(_log_from_the_start(options), source, patience_s=patience_s)
     _loop(
         IngestStage(config, restamp=options.replay is not None),
-        PullSource(data_endpoint(addresses.record), addresses.record_high_water_mark),
+        source,
         PushSink(data_endpoint(addresses.ingest, addresses.bind), addresses.high_water_mark),
         config,
         options,
         stop,
-        accounting_writer(options.folder),
+        accounting_writer(folder),
+        left_out=folder.finished_projections(),
     )
 
 
+def _log_from_the_start(options: ServiceOptions) -> Iterator[RawRecord | RawBlock | None]:
+    from streamptycho.recording.stream_log import StreamLogReader
+
+    if options.replay is not None:
+        return StreamLogReader(options.replay).blocks()
+    return StreamLogReader(options.folder.log).follow_blocks()
+
+
 def _reconstruct(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho.stages.reconstruct import ReconstructStage
+
     addresses = config.pipeline
     _loop(
         ReconstructStage(config.reconstruction, time.perf_counter),
-        PullSource(data_endpoint(addresses.ingest), addresses.high_water_mark),
+        EachOnce(PullSource(data_endpoint(addresses.ingest), addresses.high_water_mark)),
         PushSink(data_endpoint(addresses.reconstruct, addresses.bind), addresses.high_water_mark),
         config,
         options,
@@ -188,12 +208,16 @@ def _reconstruct(config: Config, options: ServiceOptions, stop: StopSignal) -> N
 
 
 def _tomography(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho.stages.finished_first import FinishedFirst
+    from streamptycho.stages.tomogram_files import volume_writer
+    from streamptycho.stages.tomography import TomographyStage
+
     with ThreadPoolExecutor(1, "alignment") as aside:
         stage = TomographyStage(config.scan_id, config.tomography, aside.submit)
         following = PullSource(data_endpoint(config.pipeline.reconstruct), config.pipeline.high_water_mark)
         _loop(
             stage,
-            FinishedFirst(options.folder, following),
+            FinishedFirst(options.folder, following, config.scan_id, stopping=stop),
             None,
             config,
             options,
@@ -204,18 +228,18 @@ def _tomography(config: Config, options: ServiceOptions, stop: StopSignal) -> No
 
 def _monitor(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     from streamptycho.monitor import MonitorServer, Store
+    from streamptycho.stages.page_feed import PageFeed
 
     store = Store(expected_projections=config.projections.count)
     server = MonitorServer(store, config.monitor)
-    addresses = config.pipeline
-    services = (addresses.record, addresses.ingest, addresses.reconstruct, addresses.tomography)
-    source = SubSource([status_endpoint(address) for address in services])
+    source = SubSource([status_endpoint(getattr(config.pipeline, name)) for name in PIPELINE])
+    feed = PageFeed(source, options.folder, PIPELINE, store.handle)
     server.start()
     try:
+        feed.begin()
         while not stop():
-            message = source.get(0.1)
-            if message is not None:
-                store.handle(message)
+            feed.step(0.1)
+        feed.finish()
     finally:
         server.stop()
         source.close()
@@ -247,9 +271,13 @@ def _loop(
     stop: StopSignal,
     *taps: Tap,
     should_stop: Callable[[], bool] | None = None,
+    left_out: frozenset[int] = frozenset(),
 ) -> None:
     address = getattr(config.pipeline, stage.name)
-    look = PubSink(status_endpoint(address, config.pipeline.bind))
+    look: Sink = Pulse(PubSink(status_endpoint(address, config.pipeline.bind)))
+    if left_out:
+        look, data = WithoutProjections(look, left_out), data and WithoutProjections(data, left_out)
+    again = options.folder.has_begun(stage.name)
     loop = ServiceLoop(
         stage,
         source,
@@ -258,6 +286,7 @@ def _loop(
         taps=(*taps, status_writer(options.folder)),
         should_stop=should_stop or stop,
         nobody_takes=lambda: stop.abandoned,
+        remark=f"started again at {time.strftime('%H:%M:%S')}" if again else "",
     )
     try:
         loop.run()
@@ -268,65 +297,3 @@ def _loop(
         for port in (source, data, look):
             if port is not None:
                 port.close()
-
-
-def status_writer(folder: RunFolder) -> Tap:
-    """Return a tap that keeps the newest status in the folder of the run, as long as the disk takes it."""
-
-    def write(message: Message) -> None:
-        if isinstance(message, ServiceStatus):
-            with contextlib.suppress(OSError):
-                folder.write_status(message)
-
-    return write
-
-
-def accounting_writer(folder: RunFolder) -> Tap:
-    """Return a tap that notes what became of the frames of every projection."""
-
-    def write(message: Message) -> None:
-        if isinstance(message, ProjectionEnd):
-            folder.append_accounting(message)
-
-    return write
-
-
-def warning_writer(folder: RunFolder) -> Tap:
-    """Return a tap that notes what is wrong with whole projections."""
-
-    def write(message: Message) -> None:
-        if isinstance(message, Anomaly) and message.source == "reconstruct" and message.detail:
-            append_json(folder.warnings, {"reason": message.reason, "count": message.count, "text": message.detail})
-
-    return write
-
-
-def projection_writer(config: Config, folder: RunFolder) -> Tap:
-    """Return a tap that writes every finished projection."""
-    configuration = dump(config)
-
-    def write(message: Message) -> None:
-        if not isinstance(message, ObjectUpdate) or not message.final:
-            return
-        provenance = Provenance(
-            configuration=configuration, end_s=message.last_frame_ns * 1e-9, dropped=message.dropped
-        )
-        write_projection(folder.projection(message.projection), message, provenance)
-        append_json(
-            folder.reconstructed,
-            {
-                "projection": message.projection,
-                "angle_deg": message.angle_deg,
-                "error": message.error,
-                "noise_floor": message.noise_floor,
-                "correction_rms_m": message.correction_rms_m,
-                "mode_power": message.mode_power,
-                "resolution_m": message.resolution_m,
-                "sweeps": message.sweeps,
-                "frames": len(message.index),
-                "dropped": message.dropped,
-                "latency_s": max(0, time.time_ns() - message.last_frame_ns) * 1e-9,
-            },
-        )
-
-    return write

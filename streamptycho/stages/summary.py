@@ -20,8 +20,8 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
     `frames.anomalies` counts what was noticed and lost no frame. `frames.unexplained` is what was announced by the
     detector and is neither paired nor dropped for a reason: always 0 unless the accounting itself is wrong. `log` says
     how many messages went around a full log, and what a replay found damaged in its log and left out. `latency` tells
-    how long frames took through the pipeline, `no_volume_because` why there is no volume, and
-    `warnings` which projections lost most of their frames or cannot be right.
+    how long frames took through the pipeline, `no_volume_because` why there is no volume, `without_result` which
+    projections were measured and have none, and `warnings` which lost most of their frames or cannot be right.
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ def summarise(folder: RunFolder, result: RunResult, volume: dict[str, Any] | Non
             "anomalies": {reason: count for reason, count in anomalies.items() if reason not in dropped},
         },
         "log": {name: read.get(name, 0) for name in ("not_recorded", "torn_bytes", "corrupt_records")},
+        "without_result": sorted(end["projection"] for end in ends if end["projection"] not in finished),
         "projections": [_projection(end, finished.get(end["projection"])) for end in ends],
         "volume": volume,
         "no_volume_because": None if volume is not None else statuses.get("tomography", {}).get("text"),
@@ -97,8 +98,8 @@ def _warnings(folder: RunFolder, ends: list[dict[str, Any]]) -> list[str]:
         sentence = advice(end["projection"], end["frames_sent"], end["dropped"])
         if sentence is not None:
             kinds.setdefault(str(most_frequent(end["dropped"])), []).append(sentence)
-    for line in read_json_lines(folder.warnings):
-        kinds.setdefault(line["reason"], []).append(line["text"])
+    for reason, said_once in dict.fromkeys((line["reason"], line["text"]) for line in read_json_lines(folder.warnings)):
+        kinds.setdefault(reason, []).append(said_once)
     said = []
     for sentences in kinds.values():
         said += sentences[:MOST_ALIKE]

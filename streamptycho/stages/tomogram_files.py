@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from streamptycho.config import Config, dump
 from streamptycho.messages import Array, Message, ServiceStatus, VolumeUpdate
-from streamptycho.recording.nexus import Provenance, write_volume
 from streamptycho.recording.nxtomo import write_nxtomo
+from streamptycho.recording.provenance import Provenance
+from streamptycho.recording.volume_file import write_volume
 from streamptycho.runtime.service import Tap
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.tomography import TomographyStage

@@ -84,17 +84,7 @@ class VolumeResolution:
 
     def curve(self) -> dict[str, list[float]]:
         """Return the last measured Fourier shell correlation across the axis, as `VolumeUpdate.fsc` has it."""
-        curve = self._curve
-        if curve is None:
-            return {}
-        columns = {
-            "frequency_per_m": curve.frequency * 0.5 / self._pixel_m,
-            "correlation": curve.correlation,
-            "half_bit": curve.half_bit(),
-            "one_seventh": curve.one_seventh(),
-            "one_quarter": curve.one_quarter(),
-        }
-        return {name: [float(value) for value in values] for name, values in columns.items()}
+        return self._curve.columns(self._pixel_m) if self._curve is not None else {}
 
     def judge(
         self,

@@ -80,6 +80,7 @@ def object_update(
         errors=(0.028 + 0.35 * np.exp(-np.arange(sweeps) / 2.5) + 0.002 * projection / 31).astype(np.float32),
         sweeps=float(sweeps),
         resolution_m=62e-9,
+        frc=halves_correlation(62e-9, 20e6) if final else {},
         last_frame_ns=time.time_ns() - 1_900_000_000 - 40_000_000 * projection,
         final=final,
     )
@@ -138,16 +139,16 @@ def volume(used: int, n: int = 200) -> VolumeUpdate:
             "matter_electron_density_per_A3": 0.42,
             "air_noise_electron_density_per_A3": noise,
         },
-        fsc=shell_correlation(),
+        fsc=halves_correlation(110e-9, 10e6),
     )
 
 
-def shell_correlation(shells: int = 60) -> dict[str, list[float]]:
-    """A curve that falls below the half-bit threshold at a half period of 110 nm."""
-    frequency = np.linspace(0.1e6, 10e6, shells)
+def halves_correlation(resolution_m: float, highest_per_m: float, shells: int = 60) -> dict[str, list[float]]:
+    """A curve that falls below the half-bit threshold at about the given half period."""
+    frequency = np.linspace(highest_per_m / 100, highest_per_m, shells)
     root = 0.9 / np.arange(1, shells + 1)
     half_bit = np.minimum((0.2071 + 1.9102 * root) / (1.2071 + 0.9102 * root), 1)
-    correlation = 1 / (1 + (frequency * 2 * 110e-9) ** 8 * (1 / 0.2 - 1))
+    correlation = 1 / (1 + (frequency * 2 * resolution_m) ** 8 * (1 / 0.2 - 1))
     return {
         "frequency_per_m": frequency.tolist(),
         "correlation": correlation.tolist(),

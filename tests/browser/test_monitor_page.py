@@ -121,6 +121,8 @@ def test_everything_is_on_the_page(page, store) -> None:
     for name in PICTURES:
         wait_painted(page, name, 20)
     wait_until(page, FINGERPRINT, lambda now: now != empty_plot, "errors")
+    for name in ("fsc", "frc"):
+        wait_until(page, COUNT_COLOURS, lambda colours: colours > 10, name)
     for width, height in ((1280, 800), (1920, 1080)):
         page.set_viewport_size({"width": width, "height": height})
         overflow = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")

@@ -13,7 +13,7 @@ import pytest
 
 from streamptycho.config import Config
 from streamptycho.messages import RawBlock, RawRecord
-from streamptycho.recording.nexus import read_projection
+from streamptycho.recording.projection_file import read_projection
 from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.pandabox_server import PandaServer
 from streamptycho.runtime.sockets import free_ports

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from streamptycho.recording.nexus import read_projection
+from streamptycho.recording.projection_file import read_projection
 from tests.data import shared_data
 from tests.system.pipeline import Run, summary_of
 

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 
+import httpx
 import pytest
 import yaml
 
 from streamptycho.config import load
-from streamptycho.recording.nexus import read_projection, read_volume
+from streamptycho.recording.projection_file import read_projection
 from streamptycho.recording.stream_log import StreamLogReader
+from streamptycho.recording.volume_file import read_volume
 from streamptycho.runtime.sockets import free_ports
 from streamptycho.simulation import Instrument
 from tests.system.pipeline import Run, finished_projections, small_config, summary_of, wait_until
@@ -19,7 +21,13 @@ def detector_messages(records):
     return sum(record.source == "detector" and record.kind == "data" for record in records)
 
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+def recorded_frames(config):
+    instrument = Instrument(load(config))
+    detector_messages(instrument.events(0.0))
+    return instrument.tally.frames
+
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("protocol", ["dectris_stream2", "dectris_stream1"])
@@ -82,10 +90,11 @@ def test_a_killed_process_ends_the_run_by_name_and_keeps_what_was_measured(tmp_p
     assert log.torn_bytes == 0
     assert recorded == detector_messages(Instrument(load(config)).events(0.0))
     assert f"streamptycho replay {out / 'stream.log'}" in printed
-    if victim == "tomography":
-        assert read_volume(out / "volume.nxs").projections_used == finished_projections(out) == 12
-    if victim == "reconstruct":
-        assert len(summary_of(out)["projections"]) == 12
+    assert f"{victim} is started again" in printed
+    summary = summary_of(out)
+    assert read_volume(out / "volume.nxs").projections_used == finished_projections(out) == 12
+    assert [item["reconstructed"] for item in summary["projections"]] == [True] * 12
+    assert summary["frames"]["paired"] == summary["frames"]["sent"] == recorded_frames(config)
 
 
 def test_a_service_that_dies_again_and_again_does_not_stop_the_recording(tmp_path):
@@ -109,17 +118,59 @@ def test_a_service_that_dies_again_and_again_does_not_stop_the_recording(tmp_pat
     )
     assert len(summary["projections"]) == 40
     assert summary["frames"]["unexplained"] == 0
+    missing = summary["without_result"]
+    assert len(missing) == 40 - finished_projections(out) > 0
+    rest = tmp_path / "rest"
+    code, printed, errors = Run(
+        "reconstruct", out / "stream.log", "--projections", f"{missing[-2]}-{missing[-1]}", "--out", rest, "--json"
+    ).finish()
+    assert code == 0, errors
+    assert [item["projection"] for item in summary_of(rest)["projections"]] == missing[-2:]
+    assert finished_projections(rest) == 2
 
 
-def test_ctrl_c_finishes_what_was_measured(tmp_path):
+def state_of_page(config):
+    port = load(config).monitor.port
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/api/state", timeout=2.0).json()
+    except httpx.HTTPError:
+        return None
+
+
+def test_a_page_that_dies_is_started_again_and_knows_what_was_before(tmp_path):
     out = tmp_path / "run"
-    config = small_config(tmp_path, simulation={"projections": 40}, projections={"count": 40})
+    config = small_config(tmp_path, simulation={"projections": 30}, projections={"count": 30})
+    run = Run("demo", "--config", config, "--out", out, "--json")
+    wait_until(lambda: finished_projections(out) >= 2)
+    os.kill(run.service_pid("monitor"), signal.SIGKILL)
+    wait_until(lambda: (state := state_of_page(config)) and {0, 1} <= {p["number"] for p in state["projections"]})
+    state = state_of_page(config)
+    assert [p["state"] for p in state["projections"][:2]] == ["final", "final"]
+    assert {card["service"] for card in state["services"]} == {"record", "ingest", "reconstruct", "tomography"}
+    code, printed, errors = run.finish()
+    assert code == 3, errors
+    assert summary_of(out)["failures"] == ["the service monitor was killed by SIGKILL"]
+    assert "The page is started again" in printed
+    assert finished_projections(out) == 30
+
+
+def test_ctrl_c_finishes_what_was_measured_however_long_the_volume_takes(tmp_path):
+    out = tmp_path / "run"
+    config = small_config(
+        tmp_path,
+        simulation={"projections": 40},
+        projections={"count": 40},
+        tomography={"final_volume": "tv", "tv_rounds": 300},
+        pipeline={"drain_timeout_s": 3.0},
+    )
     run = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json")
     wait_until(lambda: finished_projections(out) >= 2)
     run.process.send_signal(signal.SIGINT)
-    code, _, errors = run.finish()
+    code, printed, errors = run.finish()
     summary = summary_of(out)
     assert code == 0, errors
+    assert "at work for" in printed
+    assert summary["failures"] == []
     assert summary["stopped_by_operator"]
     assert summary["frames"]["unexplained"] == 0
     assert summary["volume"]["projections_used"] == finished_projections(out) >= 2

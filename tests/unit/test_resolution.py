@@ -7,7 +7,7 @@ from streamptycho.resolution import (
     CorrelationCurve,
     ResolutionError,
     fourier_correlation,
-    half_image_resolution_m,
+    half_image_correlation,
     registered,
     resolution_m,
     without_ramp,
@@ -91,15 +91,23 @@ def test_halves_are_aligned_before_they_are_compared():
     moved = np.fft.ifft2(np.fft.fft2(image) * np.exp(-2j * np.pi * (v[:, None] * 0.4 + v[None, :] * 1.3)))
     tilted = moved * np.exp(1j * (0.3 + 0.02 * np.arange(96)[:, None]))
     weak = 0.02
-    found = half_image_resolution_m(image + weak * noise((96, 96), 1), tilted + weak * noise((96, 96), 2), 1e-8)
-    assert found == pytest.approx(2.5e-8, rel=0.15)
-    assert half_image_resolution_m(noise((96, 96), 1), noise((96, 96), 2), 1e-8) is None
-    assert half_image_resolution_m(image[:9, :9], image[:9, :9], 1e-8) is None
+    curve = half_image_correlation(image + weak * noise((96, 96), 1), tilted + weak * noise((96, 96), 2))
+    assert resolution_m(curve, 1e-8) == pytest.approx(2.5e-8, rel=0.15)
+    assert resolution_m(half_image_correlation(noise((96, 96), 1), noise((96, 96), 2)), 1e-8) is None
+    assert half_image_correlation(image[:9, :9], image[:9, :9]) is None
+
+
+def test_the_columns_of_a_curve_are_in_full_periods_per_metre():
+    image = 1 + blurred(noise((64, 64), 0), 0.4)
+    columns = half_image_correlation(image, image).columns(2e-8)
+    assert columns["frequency_per_m"][-1] == pytest.approx(1 / (2 * 2e-8))
+    assert set(map(len, columns.values())) == {32}
+    assert columns["one_seventh"] == [1 / 7] * 32
 
 
 def test_blank_arrays_cannot_be_judged():
     blank = np.ones((32, 32), complex)
-    assert half_image_resolution_m(blank, blank, 1e-8) is None
+    assert resolution_m(half_image_correlation(blank, blank), 1e-8) is None
     assert np.isfinite(fourier_correlation(blank, blank).correlation).all()
 
 

@@ -74,7 +74,7 @@ function showHeadline(state) {
   body.dataset.mood = state.mood;
   if (body.dataset.over !== String(state.over)) {
     body.dataset.over = state.over;
-    for (const view of [...Object.values(views), correlation]) view.surface.redraw();
+    for (const view of [...Object.values(views), correlation, ring]) view.surface.redraw();
   }
   byId("title").textContent = state.title;
   document.title = `${state.headline} · ${state.title}`;
@@ -125,6 +125,7 @@ document.querySelectorAll("[data-picture]").forEach((panel) => {
 });
 const errors = new ErrorView(panelOf("errors"));
 const correlation = new CorrelationView(panelOf("fsc"));
+const ring = new CorrelationView(panelOf("frc"));
 const histogram = new HistogramView(panelOf("quality"));
 const projections = new ProjectionList(byId("projections"));
 const services = new ServiceCards(byId("services"));
@@ -134,8 +135,11 @@ new Link({
     if (state.errors) errors.show(state.errors);
     if (state.projections) projections.replace(state.projections);
     if (state.quality !== undefined) {
-      correlation.show(state.quality?.fsc, state.volume);
+      correlation.show(state.quality?.fsc, state.volume?.figures.resolution_half_bit_m ?? state.volume?.resolution_m);
       histogram.show(state.quality?.histogram, state.volume);
+    }
+    if (state.ring !== undefined) {
+      ring.show(state.ring?.curve, state.ring?.resolution_m, state.ring ? `No. ${state.ring.number}` : "");
     }
     if (state.rates) services.setRates(state.rates);
     for (const [name, view] of Object.entries(views)) {

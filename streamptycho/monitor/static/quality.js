@@ -1,4 +1,4 @@
-// How good the tomogram is: shell correlation, histogram of the slices, and its figures.
+// How good results are: correlation of halves by ring or shell, histogram of the slices, figures of the tomogram.
 
 import { EDGE, INK, QUIET, Surface, line, nothing, stage, writing } from "./canvas.js";
 import { DASH, degrees, digits, dose, known, length, roundStep, whole } from "./words.js";
@@ -13,9 +13,10 @@ export class CorrelationView {
     this.surface = new Surface(stage(panel).canvas, (...all) => this.draw(...all));
   }
 
-  show(curve, volume) {
+  show(curve, resolution, whose = "") {
     this.curve = curve;
-    this.resolution = volume?.figures.resolution_half_bit_m ?? volume?.resolution_m;
+    this.whose = whose;
+    this.resolution = resolution;
     this.surface.redraw();
   }
 
@@ -47,9 +48,12 @@ export class CorrelationView {
 
   mark(context, x, area, text) {
     line(context, [[x, area.y], [x, area.y + area.h]], INK, 1, [2, 3]);
-    const words = `${length(this.resolution)} half period`;
-    const room = x + 5 + context.measureText(words).width < area.x + area.w;
-    writing(context, words, room ? x + 5 : x - 5, area.y + text * 0.9, room ? "left" : "right", INK);
+    const room = Math.max(area.x + area.w - x, x - area.x) - 8;
+    const short = [this.whose, length(this.resolution)].filter(Boolean).join(": ");
+    const words = [`${short} half period`, short, length(this.resolution)];
+    const fitting = words.find((each) => context.measureText(each).width < room) ?? "";
+    const right = x + 5 + context.measureText(fitting).width < area.x + area.w;
+    writing(context, fitting, right ? x + 5 : x - 5, area.y + text * 0.9, right ? "left" : "right", INK);
   }
 }
 

@@ -27,6 +27,12 @@ def view(written, tmp_path):
     view.stop()
 
 
+def test_a_service_that_is_started_again_goes_on_counting(view):
+    for done in (0, 3, 4, 0, 1, 2):
+        view.see(ServiceStatus(service="reconstruct", state="running", counters={"projections": done}))
+    assert view._progress.tasks[view._tasks["reconstructed"]].completed == 6
+
+
 def ingest(projections):
     return ServiceStatus(service="ingest", state="running", counters={"projections": projections})
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamptycho.config import DetectorConfig, RegionConfig
-from streamptycho.detectors import BlockDecoder, decoder, encoder
+from streamptycho.detectors import BlockDecoder, decoder, encoder, image_blocks
 from streamptycho.detectors.image_layout import learn
 from streamptycho.messages import Anomaly, FrameBlock
 from tests.data import shared_data
@@ -216,3 +216,45 @@ def test_a_region_off_the_detector_and_no_header_are_told_the_same():
 
 def test_the_decoder_of_stream_2_takes_blocks():
     assert isinstance(make(), BlockDecoder)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [*REGIONS, {"size_px": 40, "center_px": (2.0, 30.0)}, {"size_px": 60, "center_px": (39.0, 4.0), "binning": 4}],
+)
+@pytest.mark.parametrize("compression", ["bslz4", "lz4", "none"])
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_several_threads_give_what_one_gives(threads, compression, region, monkeypatch):
+    monkeypatch.setattr(image_blocks, "SHARED_FROM_BYTES", 1)
+    start, images, end = series("uint16", compression)
+    images[7] = images[7][:-900] + bytes(900) if compression == "none" else damaged_inside(images[7])
+    one = decoder(DetectorConfig(region=RegionConfig(**region), decode_threads=1))
+    many = decoder(DetectorConfig(region=RegionConfig(**region), decode_threads=threads))
+    data, spans, received_ns = block_of([start, *images, end])
+    assert told(many.feed_block(data, spans, received_ns)) == told(one.feed_block(data, spans, received_ns))
+    shared = many._cutter._rooms
+    assert 1 < len(shared) <= threads
+    assert sum(len(room) for room in shared) == len(one._cutter._rooms[0])
+
+
+def damaged_inside(image):
+    """Spoil the last quarter of a payload: only the rows at the end of the frame are in it."""
+    part = bytearray(image)
+    for at in range(3 * len(part) // 4, len(part) - 60):
+        part[at] ^= 0x5A
+    return bytes(part)
+
+
+def test_bands_of_a_real_frame_decoded_by_threads(monkeypatch):
+    messages = [
+        shared_data(f"eiger-stream/stream2_eiger2_16m_{k}.cbor").read_bytes() for k in ("start", "image", "image")
+    ]
+    heard = {}
+    for threads in (1, 3):
+        target = decoder(DetectorConfig(region=RegionConfig(size_px=4100), decode_threads=threads))
+        data, spans, received_ns = block_of(messages)
+        blocks = [m for m in target.feed_block(data, spans, received_ns) if isinstance(m, FrameBlock)]
+        heard[threads] = np.concatenate([block.counts for block in blocks])
+        assert len(target._cutter._rooms) == threads
+    assert heard[1].shape == (2, 4100, 4100)
+    np.testing.assert_array_equal(heard[3], heard[1])

@@ -156,6 +156,7 @@ def test_whole_square_frames_are_masked_and_their_saturated_pixels_counted(dtype
         largest_valid,
         1,
         (top, top),
+        0,
         counts,
         saturated,
     )

@@ -443,3 +443,20 @@ def test_what_is_wrong_with_a_projection_is_on_the_page_until_the_next_scan(stor
     assert store.snapshot()["complaints"] == [{"text": detail, "count": 1}]
     store.handle(start(0, scan_id="another"))
     assert store.snapshot()["complaints"] == []
+
+
+def test_the_ring_correlation_is_that_of_the_last_finished_projection(store: Store) -> None:
+    curve = {
+        "frequency_per_m": [1e6, 2e6, 3e6],
+        "correlation": [1.0, 0.6, 0.1],
+        "half_bit": [0.9, 0.5, 0.4],
+        "one_seventh": [1 / 7] * 3,
+    }
+    store.handle(update(3, frc=curve, resolution_m=2e-7, final=True))
+    store.handle(update(4))
+    ring = store.snapshot()["ring"]
+    assert (ring["number"], ring["resolution_m"]) == (3, 2e-7)
+    assert ring["curve"]["correlation"] == [1.0, 0.6, 0.1]
+    for bad in ({}, {**curve, "half_bit": [0.9]}, {"correlation": "no"}):
+        store.handle(update(5, frc=bad, final=True))
+        assert store.snapshot()["ring"]["number"] == 3

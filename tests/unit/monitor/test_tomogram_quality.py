@@ -59,18 +59,18 @@ def test_a_new_scan_has_no_curve_of_the_old_one() -> None:
     ],
 )
 def test_what_is_no_curve_is_not_drawn(bad: object) -> None:
-    assert curves.shell_correlation(bad) is None
+    assert curves.correlation(bad) is None
 
 
 def test_single_points_that_are_not_known_are_left_out() -> None:
-    found = curves.shell_correlation({**CURVE, "correlation": [1.0, float("inf"), 0.1]})
+    found = curves.correlation({**CURVE, "correlation": [1.0, float("inf"), 0.1]})
     assert found is not None
     assert found["frequency_per_m"] == [1e6, 3e6]
 
 
 def test_long_curves_are_thinned() -> None:
     long = {name: np.linspace(0.1, 1, 5000).tolist() for name in CURVE}
-    found = curves.shell_correlation(long)
+    found = curves.correlation(long)
     assert found is not None
     assert 100 <= len(found["correlation"]) <= curves.MAX_CURVE_POINTS
 
@@ -85,7 +85,7 @@ def test_long_curves_are_thinned() -> None:
     )
 )
 def test_any_curve_from_the_wire_is_json_or_nothing(said: dict) -> None:
-    json.dumps(curves.shell_correlation(said), allow_nan=False)
+    json.dumps(curves.correlation(said), allow_nan=False)
 
 
 def test_histogram_counts_what_lies_in_the_circle_of_all_projections() -> None:

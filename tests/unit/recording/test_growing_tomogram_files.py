@@ -15,8 +15,10 @@ import pytest
 from streamptycho.config import Config
 from streamptycho.messages import VolumeUpdate
 from streamptycho.recording import hdf5
-from streamptycho.recording.nexus import Provenance, ResultError, read_volume, write_volume
+from streamptycho.recording.hdf5 import ResultError
 from streamptycho.recording.nxtomo import write_nxtomo
+from streamptycho.recording.provenance import Provenance
+from streamptycho.recording.volume_file import read_volume, write_volume
 from streamptycho.stages import tomogram_files
 from streamptycho.stages.folder import RunFolder
 from streamptycho.stages.tomogram_files import volume_writer

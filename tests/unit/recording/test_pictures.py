@@ -12,8 +12,11 @@ from matplotlib.image import imread
 from streamptycho.messages import ObjectUpdate, VolumeUpdate
 from streamptycho.recording import pictures
 from streamptycho.recording.drawing import format_length, scale_bar_length_m
-from streamptycho.recording.nexus import Provenance, ResultError, write_projection, write_volume
+from streamptycho.recording.hdf5 import ResultError
 from streamptycho.recording.pictures import draw_projection, draw_sheet, draw_volume, show_result
+from streamptycho.recording.projection_file import write_projection
+from streamptycho.recording.provenance import Provenance
+from streamptycho.recording.volume_file import write_volume
 
 
 def projection(**changes):

@@ -2,8 +2,10 @@ import h5py
 import numpy as np
 import pytest
 
-from streamptycho.messages import VolumeUpdate
-from streamptycho.recording.nexus import Provenance, read_slices, read_volume, write_volume
+from streamptycho.messages import ObjectUpdate, VolumeUpdate
+from streamptycho.recording.projection_file import read_projection, write_projection
+from streamptycho.recording.provenance import Provenance
+from streamptycho.recording.volume_file import read_slices, read_volume, write_volume
 from streamptycho.wire import decode, encode
 
 CURVES = {
@@ -61,3 +63,31 @@ def test_viewers_find_curve_axis_thresholds_and_units(tmp_path):
 
 def test_the_curve_goes_over_the_wire():
     assert decode([bytes(part) for part in encode(update(CURVES))]).fsc == CURVES
+
+
+@pytest.mark.parametrize("curves", [CURVES, {}])
+def test_the_ring_correlation_is_in_the_file_of_a_projection_and_on_the_wire(tmp_path, curves):
+    image = np.ones((8, 8), np.complex64)
+    projection = ObjectUpdate(
+        scan_id="scan",
+        projection=3,
+        angle_deg=1.0,
+        object=image,
+        probe=image[None],
+        coverage=np.ones((8, 8), np.float32),
+        pixel_m=5e-8,
+        energy_ev=6200.0,
+        origin_xy_m=np.zeros(2),
+        index=np.arange(2),
+        xy_m=np.zeros((2, 2)),
+        errors=np.array([0.1], np.float32),
+        sweeps=1.0,
+        frc=curves,
+        final=True,
+    )
+    path = tmp_path / "projection_00003.nxs"
+    write_projection(path, projection, Provenance())
+    assert read_projection(path).frc == curves
+    assert decode(encode(projection)).frc == curves
+    with h5py.File(path) as file:
+        assert ("fourier_ring_correlation" in file["entry"]) == bool(curves)

@@ -67,3 +67,14 @@ def test_a_service_is_started_again(tmp_path):
         assert supervisor.wait("one", 20.0)
         assert [item.code for item in supervisor.poll()] == [number]
     supervisor.close()
+
+
+def test_a_service_that_is_replaced_is_gone_and_did_not_fail(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    old = supervisor.start("one", [sys.executable, "-c", "import time; time.sleep(60)"])
+    supervisor.kill("one")
+    assert not supervisor.running("one")
+    assert supervisor.start("one", [sys.executable, "-c", "pass"]) != old
+    assert supervisor.wait("one", 20.0)
+    assert supervisor.poll() == [Exit(name="one", code=0)]
+    supervisor.close()

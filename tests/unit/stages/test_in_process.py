@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from streamptycho.config import parse
-from streamptycho.recording.nexus import read_projection, read_volume
+from streamptycho.recording.projection_file import read_projection
+from streamptycho.recording.volume_file import read_volume
 from streamptycho.simulation import Instrument, truth
 from streamptycho.stages.folder import RunFolder, read_json_lines
 from streamptycho.stages.in_process import InProcessPipeline

@@ -31,7 +31,7 @@ def closed(count, folder):
     summary = close_run(config, folder, RunResult(duration_s=1.0), simulate=False)
     console = Console(width=150)
     with console.capture() as shown:
-        console.print(closing_table(summary))
+        console.print(closing_table(summary, folder.log))
     return summary, shown.get()
 
 

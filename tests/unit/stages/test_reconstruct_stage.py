@@ -179,3 +179,22 @@ def test_a_projection_that_cannot_be_begun_leaves_a_status_to_tell_it(tmp_path):
         list(one.handle(start(0), 0))
     assert one.status(0).state == "waiting"
     assert list(one.stop(0)) == []
+
+
+def half(message, part):
+    chosen = {name: getattr(message, name)[part] for name in ("index", "counts", "xy_m", "quality")}
+    return replace(message, **chosen)
+
+
+def test_a_projection_that_is_given_again_in_its_middle_has_each_frame_once():
+    here = stage()
+    for message in (start(0), half(batch(0), slice(10))):
+        list(here.handle(message, 0))
+    assert list(here.work(0))
+    for message in (start(0), batch(0), end(0), scan_end()):
+        list(here.handle(message, 0))
+    (final,) = finals(work_until(here, lambda seen: here.finished))
+    assert sorted(final.index.tolist()) == list(range(16))
+    assert final.projection == 0
+    assert here.status(0).counters["projections"] == 1
+    assert here.status(0).dropped == {}

@@ -9,9 +9,9 @@ from streamptycho.config import parse
 from streamptycho.messages import ProjectionEnd
 from streamptycho.simulation import Instrument
 from streamptycho.stages.folder import RunFolder
+from streamptycho.stages.folder_writers import accounting_writer
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.pipeline import RunResult
-from streamptycho.stages.services import accounting_writer
 from streamptycho.stages.summary import summarise
 from tests.system.pipeline import SMALL_SCAN
 

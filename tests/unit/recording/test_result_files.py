@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 
 from streamptycho.messages import ObjectUpdate, VolumeUpdate
-from streamptycho.recording.nexus import (
-    Provenance,
-    ResultError,
-    read_projection,
-    read_slices,
-    read_volume,
-    result_kind,
-    write_projection,
-    write_volume,
-)
+from streamptycho.recording.hdf5 import ResultError
 from streamptycho.recording.nxtomo import write_nxtomo
+from streamptycho.recording.projection_file import read_projection, write_projection
+from streamptycho.recording.provenance import Provenance
+from streamptycho.recording.result_file import result_kind
+from streamptycho.recording.volume_file import read_slices, read_volume, write_volume
 from streamptycho.tomography.interface import ProjectionStack
 
 PROVENANCE = Provenance(
@@ -196,7 +191,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeyp
     def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamptycho.recording.nexus.counts_table", fail)
+    monkeypatch.setattr("streamptycho.recording.projection_file.counts_table", fail)
     with pytest.raises(ResultError, match="No space left"):
         write_projection(path, projection(projection=8), PROVENANCE)
     assert path.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Result files in HDF5/NeXus: one per projection, one for the volume.
+"""The result file of the volume, in HDF5/NeXus.
 
 References
 ----------
@@ -7,47 +7,30 @@ NeXus definitions NXdata, NXprocess and NXtomoproc: https://manual.nexusformat.o
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from streamptycho.geometry import wavelength_from_energy_m
-from streamptycho.messages import Array, ObjectUpdate, VolumeUpdate
+from streamptycho.messages import Array, VolumeUpdate
 from streamptycho.recording.hdf5 import (
-    ResultError,
-    counts_table,
     dataset,
     dataset_in_parts,
     group,
     new_root,
-    open_for_reading,
     picture,
-    read_counts,
     read_number,
     write_atomically,
 )
 from streamptycho.recording.provenance import Provenance, write_provenance
+from streamptycho.recording.result_file import reading
 from streamptycho.recording.shell_correlation import read_shell_correlation, write_shell_correlation
 from streamptycho.tomography.histogram import GrowingHistogram
 from streamptycho.tomography.interface import ProjectionStack, VolumeSlabs
 from streamptycho.tomography.refractive_index import UNITS
-
-__all__ = [
-    "Provenance",
-    "ResultError",
-    "Volume",
-    "read_projection",
-    "read_slices",
-    "read_volume",
-    "result_kind",
-    "write_projection",
-    "write_volume",
-]
 
 _UNIT_OF_SUFFIX = {
     "_m": "m", "_deg": "degrees", "_px": "pixel", "_gy": "Gy", "_ev": "eV", "_per_m2": "1/m^2",
@@ -69,53 +52,6 @@ class Volume:
     stack: ProjectionStack | None
     figures: dict[str, float]
     fsc: dict[str, list[float]]
-
-
-def write_projection(path: Path, update: ObjectUpdate, provenance: Provenance) -> None:
-    """Write one reconstructed projection; a file of that name is replaced in one step.
-
-    Viewers open the phase first. Lengths are in metres, the axes of the pictures in micrometres.
-
-    Raises
-    ------
-    ResultError
-        If the file cannot be written.
-    """
-    write_atomically(path, lambda file: _fill_projection(file, update, provenance))
-
-
-def read_projection(path: Path) -> ObjectUpdate:
-    """Return the projection in a file that `write_projection` wrote.
-
-    Raises
-    ------
-    ResultError
-        If it is another kind of file.
-    """
-    with _reading(path, "projection") as entry:
-        process = entry["reconstruction"]
-        angle = read_number(entry, "sample/rotation_angle")
-        return ObjectUpdate(
-            scan_id=str(entry["entry_identifier"].asstr()[()]),
-            projection=int(entry["projection"][()]),
-            angle_deg=angle,
-            object=entry["object/object"][()],
-            probe=entry["probe/probe"][()],
-            coverage=entry["coverage/coverage"][()],
-            pixel_m=float(process["pixel"][()]),
-            energy_ev=float(entry["instrument/beam/incident_energy"][()]),
-            origin_xy_m=process["origin_xy"][()],
-            index=entry["positions/index"][()],
-            xy_m=np.stack([entry["positions/x"][()], entry["positions/y"][()]], axis=-1),
-            errors=entry["errors/error"][()],
-            sweeps=float(process["sweeps"][()]),
-            resolution_m=read_number(process, "resolution"),
-            noise_floor=read_number(process, "noise_floor"),
-            correction_rms_m=read_number(process, "position_correction_rms"),
-            last_frame_ns=int(process["last_frame_ns"][()]),
-            dropped=read_counts(process, "frames_not_used"),
-            final=bool(process["final"][()]),
-        )
 
 
 def write_volume(
@@ -147,7 +83,7 @@ def read_volume(path: Path) -> Volume:
     ResultError
         If it is another kind of file.
     """
-    with _reading(path, "volume") as entry:
+    with reading(path, "volume") as entry:
         return Volume(
             **_about_volume(entry),
             data=entry["data/data"][()],
@@ -163,32 +99,9 @@ def read_slices(path: Path) -> VolumeUpdate:
     ResultError
         If it is another kind of file.
     """
-    with _reading(path, "volume") as entry:
+    with reading(path, "volume") as entry:
         slices = {f"slice_{axis}": entry[f"slice_{axis}/slice_{axis}"][()] for axis in "zyx"}
         return VolumeUpdate(**_about_volume(entry), **slices)
-
-
-def result_kind(path: Path) -> Literal["projection", "volume"] | None:
-    """Return what a file of streamptycho holds, None when it is no such file."""
-    try:
-        with open_for_reading(path) as file:
-            if file.attrs.get("creator") != "streamptycho":
-                return None
-            if "entry/object/object" in file:
-                return "projection"
-            return "volume" if "entry/slice_z/slice_z" in file else None
-    except ResultError:
-        return None
-
-
-@contextlib.contextmanager
-def _reading(path: Path, kind: str) -> Iterator[Any]:
-    """Open the entry of a result file; what is not found in it is an error about the whole file."""
-    with open_for_reading(path) as file:
-        try:
-            yield file["entry"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ResultError(f"{path} is not a {kind} written by streamptycho: {error}") from None
 
 
 def _about_volume(entry: Any) -> dict[str, Any]:
@@ -203,47 +116,6 @@ def _about_volume(entry: Any) -> dict[str, Any]:
         "fsc": read_shell_correlation(entry),
         "final": bool(process["final"][()]),
     }
-
-
-def _fill_projection(file: Any, update: ObjectUpdate, provenance: Provenance) -> None:
-    entry = new_root(file, "entry", "phase")
-    angle = "" if update.angle_deg is None else f" at {update.angle_deg:.3f}°"
-    dataset(entry, "title", f"{update.scan_id}: projection {update.projection}{angle}")
-    dataset(entry, "entry_identifier", update.scan_id)
-    dataset(entry, "projection", update.projection)
-    process = write_provenance(entry, provenance)
-    dataset(process, "pixel", update.pixel_m, "m")
-    dataset(process, "origin_xy", np.asarray(update.origin_xy_m, np.float64), "m")
-    dataset(process, "sweeps", update.sweeps)
-    dataset(process, "resolution", update.resolution_m, "m")
-    dataset(process, "noise_floor", update.noise_floor)
-    dataset(process, "position_correction_rms", update.correction_rms_m, "m")
-    dataset(process, "last_frame_ns", update.last_frame_ns, "ns")
-    dataset(process, "final", update.final)
-    counts_table(process, "frames_not_used", update.dropped)
-    instrument = group(entry, "instrument", "NXinstrument")
-    beam = group(instrument, "beam", "NXbeam")
-    dataset(beam, "incident_energy", update.energy_ev, "eV")
-    dataset(beam, "incident_wavelength", wavelength_from_energy_m(update.energy_ev), "m")
-    sample = group(entry, "sample", "NXsample")
-    dataset(sample, "rotation_angle", update.angle_deg, "degrees")
-
-    pixel_m = update.pixel_m
-    picture(entry, "phase", np.angle(update.object).astype(np.float32), pixel_m, title="Phase", units="rad")
-    picture(entry, "magnitude", np.abs(update.object).astype(np.float32), pixel_m, title="Magnitude")
-    picture(entry, "object", update.object.astype(np.complex64), pixel_m, title="Object transmission")
-    picture(entry, "coverage", update.coverage, pixel_m, title="Summed probe intensity")
-    probe = group(entry, "probe", "NXdata", signal="probe", axes=["mode", ".", "."], title="Probe modes")
-    dataset(probe, "probe", update.probe.astype(np.complex64))
-    dataset(probe, "mode", np.arange(len(update.probe)))
-    dataset(probe, "power", np.asarray(update.mode_power), long_name="share of the power")
-    positions = group(entry, "positions", "NXdata", signal="index", axes=["x", "y"], title="Corrected beam positions")
-    dataset(positions, "index", np.asarray(update.index, np.int64), long_name="frame")
-    for column, axis in enumerate(("x", "y")):
-        dataset(positions, axis, np.asarray(update.xy_m[:, column], np.float64), "m")
-    errors = group(entry, "errors", "NXdata", signal="error", axes=["sweep"], title="Normalised amplitude error")
-    dataset(errors, "error", np.asarray(update.errors, np.float32))
-    dataset(errors, "sweep", np.arange(1, len(update.errors) + 1))
 
 
 def _shape_of(volume: Array) -> tuple[int, int, int]:
