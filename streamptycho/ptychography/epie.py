@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +28,11 @@ from streamptycho.ptychography.overlap import fault_of_overlap
 from streamptycho.ptychography.probe import SAMPLE_FRAMES, orthogonal_modes
 from streamptycho.ptychography.probe_holder import ProbeHolder, offset_px
 from streamptycho.ptychography.propagation import object_sampling
-from streamptycho.ptychography.split import split_resolution_m
+from streamptycho.ptychography.split import split_correlation
 from streamptycho.ptychography.threads import available_threads
 from streamptycho.ptychography.update import Updater, prepare
+from streamptycho.ptychography.vortices import LIT, VortexWatch, unwinding, winding
+from streamptycho.resolution import CorrelationCurve, resolution_m
 
 _WHOLE_GROUPS = 16
 _MOST_AT_ONCE = {"cpu": 256, "gpu": 8192}
@@ -45,7 +48,8 @@ class EpieEngine:
     Frames are visited one after another, in the order of `VisitSchedule`, with the exact update of the reference. The
     first visits of each frame, `probe_delay_sweeps` of them, refine only the object: an object that is still 1 there
     would push its own structure into the probe. Positions and flux are corrected from what each visit finds; at the end
-    of a sweep, what all corrections have in common is taken out of them.
+    of a sweep, what all corrections have in common is taken out of them, and out of the object the phase vortices that
+    thick matter gets in the first sweeps (see `vortices`).
 
     Parameters
     ----------
@@ -90,7 +94,9 @@ class EpieEngine:
             If a supplied probe does not fit the frames.
         """
         config, geometry = self._config, start.geometry
-        self._holder.begin(geometry, self._error(), self.sweeps)
+        before = None if self._start is None else (self._start.scan_id, self._start.projection)
+        again = before == (start.scan_id, start.projection)
+        self._holder.begin(geometry, self._error(), self.sweeps, again=again)
         self._start = start
         far_field = config.propagator == "far_field"
         self._pixel_m = object_sampling(geometry, config)[1]
@@ -226,7 +232,7 @@ class EpieEngine:
 
         The probe modes come out orthogonal, strongest first. Before a `final` update the likelihood is maximised if
         configured. It carries the resolution, judged by reconstructing two halves of the frames (see
-        `split_resolution_m`).
+        `split_correlation`).
         """
         start = self._started()
         if self.frames == 0:
@@ -234,10 +240,9 @@ class EpieEngine:
         if final:
             self.maximise_likelihood()
         modes = self._updater().probe
-        array, origin = self._held.canvas.cropped()
-        intensity = (modes.real**2 + modes.imag**2).sum(axis=0)
-        lit = coverage(self._held.places()[0], intensity, origin, array.shape, self._backend)
+        array, origin, lit = self._lit_object(modes)
         probe = orthogonal_modes(self._backend.to_host(modes).copy())
+        curve = self._split_correlation(probe) if final else None
         return ObjectUpdate(
             scan_id=start.scan_id,
             projection=start.projection,
@@ -252,7 +257,8 @@ class EpieEngine:
             xy_m=self._held.store.xy_m + self._held.placement.shift_px[:, ::-1] * self._pixel_m,
             errors=np.array(self._errors, np.float32),
             sweeps=self.sweeps,
-            resolution_m=self._resolution_m(probe) if final else None,
+            resolution_m=None if curve is None else resolution_m(curve, self._pixel_m),
+            frc={} if curve is None else curve.columns(self._pixel_m),
             noise_floor=self.noise_floor() if final else None,
             correction_rms_m=self._correction_rms_m(),
             final=final,
@@ -270,6 +276,7 @@ class EpieEngine:
             config.sweeps,
             seed,
         )
+        self._vortices = VortexWatch()
         self._errors = []
         self._refined_at = 0
         self._residual = 0.0
@@ -331,6 +338,21 @@ class EpieEngine:
         self._held.flux.settle()
         if self._config.center_probe or self._config.probe_power == "brightest":
             self._constrain_probe()
+        if self._step_share() == 1.0 and self._vortices.due(len(self._errors), self.frames):
+            self._unwind()
+
+    def _unwind(self) -> None:
+        """Take vortices out of what is lit of the object, see `vortices`."""
+        image, lit = self._lit_object(self._updater().probe)[::2]
+        turns = winding(image, lit > LIT * lit.max(), self._backend.xp)
+        if self._vortices.removes(int(self._backend.xp.count_nonzero(turns))):
+            image *= self._backend.to_device(unwinding(self._backend.to_host(turns)))
+
+    def _lit_object(self, modes: Any) -> tuple[Any, tuple[int, int], Any]:
+        """Return what frames touched of the object, its origin in lattice pixels and its coverage, on the device."""
+        image, origin = self._held.canvas.cropped()
+        intensity = (modes.real**2 + modes.imag**2).sum(axis=0)
+        return image, origin, coverage(self._held.places()[0], intensity, origin, image.shape, self._backend)
 
     def _constrain_probe(self) -> None:
         """Move and scale the probe to where it belongs, and the object against it, so that no exit wave changes."""
@@ -375,14 +397,13 @@ class EpieEngine:
             return None
         return float(np.sqrt((self._held.placement.shift_px**2).sum(axis=1).mean()) * self._pixel_m)
 
-    def _resolution_m(self, probe: Array) -> float | None:
+    def _split_correlation(self, probe: Array) -> CorrelationCurve | None:
         corners, fractions_px = self._held.places()
-        return split_resolution_m(
+        return split_correlation(
             self._held.store,
             corners,
             fractions_px,
             probe,
-            self._pixel_m,
             self._config,
             self._backend,
             self._holder.rule,

@@ -61,14 +61,18 @@ class ProbeHolder:
         self._updater: Updater | None = None
         self._geometry: Geometry | None = None
         self._guessed_from = 0
+        self._first_offset_px: tuple[int, int] | None = None
         self.rule = UpdateRule()
 
-    def begin(self, geometry: Geometry, error: float | None, sweeps: float) -> None:
+    def begin(self, geometry: Geometry, error: float | None, sweeps: float, *, again: bool = False) -> None:
         """Begin a projection; the one before, if any, ended with this error after so many sweeps.
+
+        The same one begun `again` says nothing new about the beam: it has the probe that it began with.
 
         The probe carries over when configured. It does not when the frames have another size, or when it was guessed
         from a few frames and the projection ended before they were swept `min_sweeps` times. A projection that spoiled
-        it (see `ProbeCarry`) hands on the probe that it began with.
+        it (see `ProbeCarry`) hands on the probe that it began with. Where in its array the beam lies, data do not tell:
+        from one projection to the next it is brought back to where it was in the first, lest it wander over the edge.
 
         Raises
         ------
@@ -92,10 +96,13 @@ class ProbeHolder:
             if config.propagator == "near_field"
             else None,
         )
-        if config.carry_probe and same_size and not immature:
+        if config.carry_probe and same_size and again and self._carry.before is not None:
+            self.restart()
+        elif config.carry_probe and same_size and not immature:
             self._carry_over(error)
         else:
             self._updater = None
+            self._first_offset_px = None
             self._carry = ProbeCarry()
 
     def restart(self) -> None:
@@ -123,7 +130,9 @@ class ProbeHolder:
         if self._updater is None or 0 < 2 * self._guessed_from <= enough:
             if self._given is None:
                 self._guessed_from = len(store)
-            self.replace(self._first_probe(store, places, pixel_m))
+            probe = self._first_probe(store, places, pixel_m)
+            self._first_offset_px = self._first_offset_px or offset_px(probe)
+            self.replace(probe)
         assert self._updater is not None
         return self._updater
 
@@ -170,8 +179,13 @@ class ProbeHolder:
         if probe is None:
             self._updater = None
         else:
+            probe = self._brought_back(probe)
             self.replace(probe)
         self._carry.begin(None if probe is None else probe.copy())
+
+    def _brought_back(self, probe: Array) -> Array:
+        now, first = offset_px(probe), self._first_offset_px or (0, 0)
+        return np.roll(probe, (first[0] - now[0], first[1] - now[1]), axis=(1, 2))
 
 
 def offset_px(probe: Array) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from streamptycho.ptychography.canvas import Canvas, coverage
 from streamptycho.ptychography.frames import FrameStore
 from streamptycho.ptychography.update import probe_updater
 from streamptycho.ptychography.visits import UpdateRule, Visits
-from streamptycho.resolution import half_image_resolution_m
+from streamptycho.resolution import CorrelationCurve, half_image_correlation
 
 SPLIT_SWEEPS = 4
 MAX_FRAMES = 500
@@ -19,22 +19,20 @@ MIN_FRAMES = 16
 _LIT = 0.1
 
 
-def split_resolution_m(
+def split_correlation(
     store: FrameStore,
     corners: Array,
     fractions: Array,
     probe: Array,
-    pixel_m: float,
     config: ReconstructionConfig,
     backend: Backend,
     rule: UpdateRule,
-) -> float | None:
-    """Return the half-period resolution of a projection, None when it cannot be judged.
+) -> CorrelationCurve | None:
+    """Return the Fourier ring correlation of two halves of a projection, None when it cannot be judged.
 
     Even and odd frames (of at most `MAX_FRAMES` nearest to the middle) each give an object from 1 in `SPLIT_SWEEPS`
-    sweeps with the probe fixed; the two are compared by Fourier ring correlation at the 1/2-bit threshold, over the
-    largest middle square that both halves lit well. Each half has half the dose, so the estimate is a cautious one; the
-    common probe is not independent.
+    sweeps with the probe fixed; the two are compared over the largest middle square that both halves lit well. Each
+    half has half the dose, so the estimate is a cautious one; the common probe is not independent.
 
     Parameters
     ----------
@@ -46,8 +44,6 @@ def split_resolution_m(
         Of a pixel, down and right, (N, 2).
     probe
         (modes, n, n) complex64.
-    pixel_m
-        Object pixel.
     config
         Gives object step, seed and canvas limits.
     backend
@@ -80,7 +76,7 @@ def split_resolution_m(
     square = _middle_square(np.minimum(*lit), middle - low + n / 2)
     if square is None:
         return None
-    return half_image_resolution_m(images[0][square], images[1][square], pixel_m)
+    return half_image_correlation(images[0][square], images[1][square])
 
 
 def _middle_square(lit: Array, middle: Array) -> tuple[slice, slice] | None:

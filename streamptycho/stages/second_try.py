@@ -33,10 +33,10 @@ class SecondTries:
     """Keeps the frames of the present projection, and of the first ones until it is known what error is usual.
 
     The first projection has only a guess of the probe, and any projection with large phase shifts may by bad luck run
-    into vortices that no further sweep removes: it ends with an error far over the usual one. With the probe of another
-    projection and another order of visits it has a second chance. The usual error is the lower median of all that are
-    finished. There are two tries, and one more with every eight projections: where all are bad, as when they are
-    hurried, trying again must not make the reconstruction fall behind.
+    into vortices that neither the engine nor further sweeps remove: it ends with an error far over the usual one. With
+    the probe of another projection and another order of visits it has a second chance. The usual error is the lower
+    median of all that are finished. There are two tries, and one more with every eight projections: where all are bad,
+    as when they are hurried, trying again must not make the reconstruction fall behind.
 
     Parameters
     ----------

@@ -185,7 +185,9 @@ def _least_squares_moves(here: Array, again: Array) -> tuple[Array, Array, Array
     safe = np.where(enough, determinant, 1.0)
     moves = np.stack([rr * ds - dr * rs, dd * rs - dr * ds], axis=1) / safe[:, None]
     moves[~enough] = 0.0
-    misfit, structure = (np.sqrt(squares / rest[0].size) for squares in (total(rest, rest), dd + rr))
+    # Near 45 degrees the grid of voxels makes stripes of 2.4 pixels in a reprojection: no fault of the projection.
+    seen = 0.5 * rest[:, :, 1:-1] + 0.25 * (rest[:, :, :-2] + rest[:, :, 2:])
+    misfit, structure = np.sqrt(total(seen, seen) / seen[0].size), np.sqrt((dd + rr) / rest[0].size)
     return np.clip(moves, -MAX_STEP_PX, MAX_STEP_PX), misfit, structure
 
 

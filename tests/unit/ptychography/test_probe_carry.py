@@ -4,6 +4,7 @@ import pytest
 from streamptycho.config import ReconstructionConfig
 from streamptycho.ptychography.carry import ProbeCarry
 from streamptycho.ptychography.epie import EpieEngine
+from streamptycho.ptychography.probe_holder import offset_px
 from streamptycho.ptychography.update import ProbeUpdater
 
 GOOD, BAD, NEXT = (np.full((1, 8, 8), k, np.complex64) for k in (1, 2, 3))
@@ -91,3 +92,47 @@ def test_numpy_hands_on_a_copy(measurement, monkeypatch):
         engine.begin(measurement.start(2))
     engine.add(measurement.batch(projection=2))
     np.testing.assert_allclose(engine.update().probe, good, atol=1e-5 * np.abs(good).max())
+
+
+def wrong_places(measurement, batch_of, projection):
+    places = np.random.default_rng(0).permutation(measurement.xy_m)
+    return batch_of(measurement.counts, places, projection=projection)
+
+
+def test_a_projection_that_goes_wrong_twice_does_not_spoil_the_next(measurement, batch_of):
+    engine, _ = end_of_first_projection(measurement)
+    engine.run(12)
+    refined = engine.update().probe
+    for _ in range(2):
+        engine.begin(measurement.start(2))
+        engine.add(wrong_places(measurement, batch_of, 2))
+        np.testing.assert_allclose(engine.update().probe, refined, atol=1e-4 * np.abs(refined).max())
+        engine.run(12)
+    engine.begin(measurement.start(3))
+    engine.add(measurement.batch(projection=3))
+    np.testing.assert_allclose(engine.update().probe, refined, atol=1e-4 * np.abs(refined).max())
+
+
+def test_a_beam_that_wandered_in_its_array_is_brought_back(measurement):
+    engine, _ = end_of_first_projection(measurement)
+    engine.run(12)
+    refined = engine.update().probe
+    engine._holder.replace(np.roll(refined, (6, -4), axis=(1, 2)))
+    engine._held.canvas.roll(6, -4)
+    engine.begin(measurement.start(2))
+    engine.add(measurement.batch(projection=2))
+    np.testing.assert_allclose(engine.update().probe, refined, atol=1e-4 * np.abs(refined).max())
+    engine.run(12)
+    assert engine.evaluate() < 2 * measurement.noise_floor
+
+
+def test_a_given_probe_stays_where_it_was_given(measurement):
+    aside = np.roll(measurement.probe, (3, -2), axis=(1, 2)).astype(np.complex64)
+    engine = EpieEngine(ReconstructionConfig(min_sweeps=1, sweeps=60), probe=aside)
+    for projection in range(2):
+        engine.begin(measurement.start(projection))
+        engine.add(measurement.batch(projection=projection))
+        engine.run(6)
+    engine.begin(measurement.start(2))
+    engine.add(measurement.batch(projection=2))
+    assert offset_px(engine.update().probe) == offset_px(aside) == (3, -2)

@@ -48,6 +48,13 @@ def test_moves_are_found_to_a_small_part_of_a_pixel(moved):
     assert result.trusted.all()
 
 
+def test_the_grid_of_voxels_makes_no_stranger_of_a_projection_at_45_degrees():
+    angles = np.arange(120) * 1.5
+    mass = np.array([10 * line_integrals(a, (SIDE // 2, SIDE), SIDE // 2, SIDE // 4) for a in angles], np.float32)
+    misfit = Refinement(mass, angles).run().misfit_rad
+    np.testing.assert_array_less(misfit[[30, 90]], 1.5 * np.median(misfit))
+
+
 def test_error_of_the_axis_is_found_too():
     mass = np.array([10 * line_integrals(a, (SIDE, SIDE), SIDE // 2 + 1.5, SIDE // 2) for a in ANGLES], np.float32)
     found = Refinement(mass, ANGLES).run().moves_px
