@@ -18,6 +18,7 @@ from streamptycho.tomography import ProjectionStack, electron_density_per_delta
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "pxct_miniature.yaml"
 FAILED_ERROR = 0.005
+BLURS_PX = np.linspace(0, 2, 9)
 AIR = "air_noise_electron_density_per_A3"
 
 
@@ -45,15 +46,27 @@ def accuracy(_effort: Effort) -> Iterator[Row]:
     truth = registered_truth(volume, delta)
     bone = scipy.ndimage.binary_erosion(truth > 0.5, iterations=3)
     density = abs(float(volume[bone].mean() / truth[bone].mean()) - 1)
-    noise = abs(figures.get(AIR, 0.0) / float((volume - truth)[bone].std()) - 1)
+    noise = abs(figures.get(AIR, 0.0) / _noise(volume, truth, bone) - 1)
     shifts_px = _shift_error_px(instrument, updates, aggregator.projection_stack())
     voxel_nm = 1e9 * shown[0].voxel_m
     resolution_nm = 1e9 * (shown[0].resolution_m or float("nan"))
     count = f"{shown[0].projections_used} of {len(updates)} projections"
     yield _row("electron density of bone off by", 100 * density, "%", 2.0, f"{count}, phase up to 4 pi")
-    yield _row("reported noise off by", 100 * noise, "%", 20.0, "air of the central slice, against errors in all bone")
+    yield _row(
+        "reported noise off by",
+        100 * noise,
+        "%",
+        20.0,
+        "air of one slice, against all bone beside an equally sharp truth",
+    )
     yield _row("shifts off by (rms)", shifts_px, "px", 0.2, "3 px from projection to projection, and drift")
     yield _row("half-period resolution", resolution_nm / voxel_nm, "px", 4.0, f"1/2 bit, voxel {voxel_nm:.0f} nm")
+
+
+def _noise(volume: Array, truth: Array, bone: Array) -> float:
+    """Return the error in bone that is not due to finite resolution: what the best blurred truth leaves."""
+    blurred = (scipy.ndimage.gaussian_filter(truth, blur_px) for blur_px in BLURS_PX)
+    return min(float((volume - image)[bone].std()) for image in blurred)
 
 
 def _row(name: str, figure: float, unit: str, allowed: float, meaning: str) -> Row:
