@@ -29,6 +29,7 @@ from streamptycho.ptychography.probe import SAMPLE_FRAMES, orthogonal_modes
 from streamptycho.ptychography.probe_holder import ProbeHolder, offset_px
 from streamptycho.ptychography.propagation import object_sampling
 from streamptycho.ptychography.split import split_correlation
+from streamptycho.ptychography.steps import StepLaw
 from streamptycho.ptychography.threads import available_threads
 from streamptycho.ptychography.update import Updater, prepare
 from streamptycho.ptychography.vortices import LIT, VortexWatch, unwinding, winding
@@ -36,8 +37,6 @@ from streamptycho.resolution import CorrelationCurve, resolution_m
 
 _WHOLE_GROUPS = 16
 _MOST_AT_ONCE = {"cpu": 256, "gpu": 8192}
-_LEAST_STEP = 0.02
-_MOST_REFINED = 5
 _BRIGHTEST = 95
 _AGAIN = 1_000_003
 
@@ -47,9 +46,9 @@ class EpieEngine:
 
     Frames are visited one after another, in the order of `VisitSchedule`, with the exact update of the reference. The
     first visits of each frame, `probe_delay_sweeps` of them, refine only the object: an object that is still 1 there
-    would push its own structure into the probe. Positions and flux are corrected from what each visit finds; at the end
-    of a sweep, what all corrections have in common is taken out of them, and out of the object the phase vortices that
-    thick matter gets in the first sweeps (see `vortices`).
+    would push its own structure into the probe. Steps shrink in the end (see `StepLaw`). Positions and flux are
+    corrected from what each visit finds; at the end of a sweep, what all corrections have in common is taken out of
+    them, and out of the object the phase vortices that thick matter gets in the first sweeps (see `vortices`).
 
     Parameters
     ----------
@@ -72,6 +71,7 @@ class EpieEngine:
         self, config: ReconstructionConfig, clock: Clock = time.perf_counter, probe: Array | None = None
     ) -> None:
         self._config = config
+        self._step_law = StepLaw(config)
         self._clock = clock
         self._backend = backend(config.device)
         prepare(self._backend)
@@ -302,14 +302,14 @@ class EpieEngine:
             return 0
         updater, config = self._updater(), self._config
         most = min(count, max(1, self.frames - self._visited), _MOST_AT_ONCE[self._backend.name])
-        share = self._step_share()
-        frames, numbers = self._held.schedule.take(most)
+        schedule = self._held.schedule
+        sweeps, mean_visits = schedule.sweeps, schedule.taken / self.frames
+        frames, numbers = schedule.take(most)
         if len(frames) == 0:
             return 0
         if config.positions == "annealing":
             self._anneal(frames, numbers)
-        probe_step = np.where(numbers <= config.probe_delay_sweeps, 0.0, config.probe_step * share)
-        visits = self._held.visits(frames, config.object_step * share, probe_step)
+        visits = self._held.visits(frames, *self._step_law.steps(numbers, sweeps, mean_visits, growing=schedule.grew))
         outcome = updater.visit(self._held.canvas, self._held.store, visits)
         if config.intensity_scaling:
             self._held.flux.follow(frames, outcome.gain)
@@ -323,13 +323,6 @@ class EpieEngine:
             self._end_sweep()
         return len(frames)
 
-    def _step_share(self) -> float:
-        """Return what is left of the steps: all of it until every frame has been visited often enough."""
-        sweeps, refine = self._config.sweeps, self._config.refine_sweeps
-        refine = min(_MOST_REFINED, sweeps // 6) if refine is None else refine
-        left = sweeps - self._held.schedule.sweeps
-        return 1.0 if refine == 0 or left >= refine else max(_LEAST_STEP, left / refine)
-
     def _end_sweep(self) -> None:
         self._errors.append(self._residual / self._counted)
         self._residual = self._counted = 0.0
@@ -338,7 +331,9 @@ class EpieEngine:
         self._held.flux.settle()
         if self._config.center_probe or self._config.probe_power == "brightest":
             self._constrain_probe()
-        if self._step_share() == 1.0 and self._vortices.due(len(self._errors), self.frames):
+        if not self._step_law.refines(self._held.schedule.sweeps) and self._vortices.due(
+            len(self._errors), self.frames
+        ):
             self._unwind()
 
     def _unwind(self) -> None:

@@ -34,6 +34,12 @@ class VisitSchedule:
         self._pass: Array = np.zeros(0, np.int64)
         self._fresh: Array = np.zeros(0, np.int64)
         self._fresh_turn = True
+        self._grew = False
+
+    @property
+    def grew(self) -> bool:
+        """Whether frames came after others had been visited."""
+        return self._grew
 
     @property
     def visits(self) -> Array:
@@ -55,6 +61,7 @@ class VisitSchedule:
 
     def add(self, count: int) -> None:
         """Take `count` new frames, numbered on from those held."""
+        self._grew = self._grew or self.taken > 0
         fresh = len(self._visits) + self._random.permutation(count)
         self._visits.extend(np.zeros(count, np.int32))
         self._fresh = np.concatenate([self._fresh, fresh])

@@ -11,6 +11,7 @@ from streamptycho.ptychography.epie import EpieEngine
 from streamptycho.ptychography.optics import optic_probe, propagated
 from streamptycho.ptychography.probe_holder import offset_px
 from streamptycho.ptychography.propagation import Propagator, fresnel_transfer, magnification
+from streamptycho.ptychography.steps import StepLaw
 
 GEOMETRY = Geometry(8000.0, 0.5, 5e-6, (24, 24))
 
@@ -79,17 +80,23 @@ def test_smaller_steps_in_the_end_come_nearer_to_the_least_squares(measure):
     assert refined.error < 0.95 * plain.error
 
 
-def test_new_frames_bring_the_steps_back(measurement):
-    engine = EpieEngine(ReconstructionConfig(sweeps=6, min_sweeps=1, refine_sweeps=3))
+def test_new_frames_bring_the_steps_back(measurement, monkeypatch):
+    taken = []
+    law = StepLaw.steps
+
+    def noted(self, *arguments, **more):
+        taken.append(law(self, *arguments, **more)[0].max())
+        return law(self, *arguments, **more)
+
+    monkeypatch.setattr(StepLaw, "steps", noted)
+    engine = EpieEngine(ReconstructionConfig(sweeps=6, min_sweeps=1, refine_sweeps=3, object_step=0.9))
     engine.begin(measurement.start())
     engine.add(measurement.batch(0, 40))
-    shares = []
-    for _ in range(6):
-        shares.append(engine._step_share())
-        engine.run(1)
-    assert shares == [1, 1, 1, 1, pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    engine.run(6)
+    assert taken == pytest.approx([0.9, 0.9, 0.9, 0.9, 0.6, 0.3])
     engine.add(measurement.batch(40, 81))
-    assert engine._step_share() == 1
+    engine.run(1)
+    assert taken[6] == pytest.approx(0.9)
 
 
 def test_constraints_move_and_scale_the_probe_without_changing_what_it_explains(measurement):
