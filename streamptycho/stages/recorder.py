@@ -14,9 +14,9 @@ from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.stages.unrecorded import Unrecorded
 
 POLL_S = 0.05
-GATHER_S = 0.005
-GATHER_BYTES = 1 << 20
-GATHER_RECORDS = 1000
+GATHER_S = 0.01
+GATHER_BYTES = 2 << 20
+GATHER_RECORDS = 2000
 DRAIN_S = 5.0
 CONNECTING_S = 5.0
 LOOK_AT_DISK_S = 2.0
