@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -51,12 +52,18 @@ class Cable:
 
     def cut(self, number: int) -> None:
         """Cut one connection; nobody can connect any more."""
-        self._listener.close()
+        self._stop_listening()
         for end in self.pairs[number]:
             end.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
+    def _stop_listening(self) -> None:
+        # Closing alone would let an accept that waits take one more.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def close(self) -> None:
+        self._stop_listening()
         for pair in self.pairs:
             for end in pair:
                 end.close()
