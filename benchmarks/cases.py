@@ -61,7 +61,8 @@ CASES = (
             ("1e6", quality.paper_contest(1e6)),
             ("1e5", quality.paper_contest(1e5)),
             ("positions", quality.paper_contest(1e6, position_error_m=quality.POSITION_ERROR_M)),
-            ("110khz", quality.fast_contest()),
+            ("110khz", quality.fast_contest(likelihood_steps=10)),
+            ("110khz-sweeps", quality.fast_contest(likelihood_steps=0)),
         )
         for method, batch in (("LSQML", 64), ("rPIE", 16))
     ),

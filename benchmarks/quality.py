@@ -115,11 +115,13 @@ def paper_contest(photons: float, *, position_error_m: float = 0.0) -> Contest:
     return Contest(name, scan, 4, paper_scan.START_PROBE, (7e-6, 7e-6), correct)
 
 
-def fast_contest(photons: float = 1.4e3) -> Contest:
+def fast_contest(photons: float = 1.4e3, *, likelihood_steps: int) -> Contest:
     """Return the 110 kHz scan: upsampled by two, positions interpolated and corrected."""
     scan = functools.cache(lambda: fast_scan.fast_scan(photons=photons))
-    name = f"110 kHz scan, {photons:.1e} photons a frame, {fast_scan.MODES} modes, positions corrected, likelihood"
-    return Contest(name, scan, fast_scan.MODES, fast_scan.START_PROBE, (4.5e-6, 4.5e-6), True, 100, 10)
+    name = f"110 kHz scan, {photons:.1e} photons a frame, {fast_scan.MODES} modes, positions corrected"
+    if likelihood_steps:
+        name += ", likelihood"
+    return Contest(name, scan, fast_scan.MODES, fast_scan.START_PROBE, (4.5e-6, 4.5e-6), True, 100, likelihood_steps)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from streamptycho.config import Config
 from streamptycho.geometry import Geometry
 from streamptycho.ptychography import engine
 from streamptycho.ptychography.propagation import object_sampling
-from streamptycho.runtime.instrument_client import InstrumentClient
+from streamptycho.stages.instruments import instrument_client
 from streamptycho.stages.pixel_mask import configured_mask
 from streamptycho.tomography import aggregator
 from streamptycho.tomography.gridrec import tomopy_available
@@ -120,18 +120,7 @@ def _lengths(config: Config) -> list[tuple[str, str]]:
 
 
 def _connect(config: Config, console: Console) -> int:
-    target, at = positions.decoder(config.positions), config.positions
-    subscribe = target.transport == "zmq_sub"
-    detector, request = config.detector, target.request()
-    client = InstrumentClient(
-        detector.endpoint,
-        at.host,
-        at.port,
-        request,
-        subscribe=subscribe,
-        receivers=detector.receivers,
-        more_endpoints=detector.more_endpoints,
-    )
+    client = instrument_client(config)
     deadline = time.monotonic() + CONNECT_S
     try:
         while client.missing() is not None and time.monotonic() < deadline:

@@ -8,11 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from streamptycho import positions
 from streamptycho.config import Config, dump
 from streamptycho.recording.stream_log import StreamLogWriter
-from streamptycho.runtime.instrument_client import InstrumentClient
 from streamptycho.runtime.supervisor import StopSignal
+from streamptycho.stages.instruments import instrument_client
 from streamptycho.stages.pixel_mask import keep_mask
 from streamptycho.stages.recorder import Recorder
 
@@ -26,18 +25,7 @@ def record_to_log(config: Config, log: Path, seconds: float | None) -> int:
     stop = StopSignal()
     config = keep_mask(config, log.with_name(f"{log.name}.mask.npy"))
     writer = StreamLogWriter(log, configuration=dump(config))
-    target, at = positions.decoder(config.positions), config.positions
-    subscribe = target.transport == "zmq_sub"
-    detector, request = config.detector, target.request()
-    client = InstrumentClient(
-        detector.endpoint,
-        at.host,
-        at.port,
-        request,
-        subscribe=subscribe,
-        receivers=detector.receivers,
-        more_endpoints=detector.more_endpoints,
-    )
+    client = instrument_client(config)
     recorder = Recorder(
         client,
         writer,

@@ -103,9 +103,8 @@ def _leave_when_sent(code: int, stop: StopSignal, at_most_s: float = math.inf) -
 
 
 def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
-    from streamptycho import positions
     from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
-    from streamptycho.runtime.instrument_client import InstrumentClient
+    from streamptycho.stages.instruments import instrument_client
     from streamptycho.stages.record import LogFeed, RecordStage
     from streamptycho.stages.recorder import Recorder
     from streamptycho.stages.unrecorded import Unrecorded, followed
@@ -120,18 +119,8 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
         tail, unrecorded = LogTail(), Unrecorded()
         writer = StreamLogWriter(options.folder.log, configuration=dump(config), tail=tail)
         writer.flush()
-        target = positions.decoder(config.positions)
-        client = InstrumentClient(
-            config.detector.endpoint,
-            config.positions.host,
-            config.positions.port,
-            target.request(),
-            subscribe=target.transport == "zmq_sub",
-            receivers=config.detector.receivers,
-            more_endpoints=config.detector.more_endpoints,
-        )
         recorder = Recorder(
-            client,
+            instrument_client(config),
             writer,
             sync_s=config.record.sync_s,
             connect_timeout_s=config.record.connect_timeout_s,
