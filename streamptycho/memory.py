@@ -81,16 +81,24 @@ class ReusedSlabs:
         return given
 
 
-def in_one(pieces: Sequence[Array]) -> Array:
-    """Return arrays (N, ...) of one shape and dtype as one, without a copy where they lie behind each other."""
+def as_one(pieces: Sequence[Array]) -> Array | None:
+    """Return arrays (N, ...) of one shape and dtype as one if they lie behind each other, else None."""
     first, base = pieces[0], pieces[0].base
+    if len(pieces) == 1:
+        return first
     begin = at = first.ctypes.data
     for piece in pieces:
         if piece.base is not base or piece.ctypes.data != at or not piece.flags.c_contiguous:
-            return np.concatenate(pieces)
+            return None
         at += piece.nbytes
     if not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
-        return np.concatenate(pieces)
+        return None
     offset = begin - base.ctypes.data
     joined = base.view(np.uint8).reshape(-1)[offset : offset + at - begin].view(first.dtype)
     return joined.reshape(sum(map(len, pieces)), *first.shape[1:])
+
+
+def in_one(pieces: Sequence[Array]) -> Array:
+    """Return arrays (N, ...) of one shape and dtype as one, without a copy where they lie behind each other."""
+    whole = as_one(pieces)
+    return np.concatenate(pieces) if whole is None else whole

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from streamptycho.detectors.bit_vectors import STEP_GROUPS, transpose
+from streamptycho.detectors.bit_vectors import STEP_GROUPS, transpose, transpose_u16
 from streamptycho.detectors.lz4_kernel import SLACK_BYTES, decode_lz4_at
 from streamptycho.native import load_u8, load_u64, store_u64
 
@@ -84,6 +84,21 @@ def _unshuffle_plane(plane: Any, groups: Any, first: Any, last: Any, out: Any) -
             x |= np.uint64(load_u8(plane + i * groups + group)) << np.uint64(8 * i)
         store_u64(out + 8 * group, _transpose_bits(x))
         group += 1
+
+
+@njit(cache=True, nogil=True)
+def _unshuffle_u16(shuffled: Any, groups: Any, first: Any, last: Any, data: Any, at: Any) -> bool:
+    """Undo the bit shuffle of groups `first` to `last` of 8 elements u16; group 0 belongs at `data[at]`.
+
+    Elements of groups before and behind them are written as well, to their places. False where there is no room for
+    that; then nothing is.
+    """
+    steps = (last - first + STEP_GROUPS - 1) // STEP_GROUPS
+    begin = min(first, groups - STEP_GROUPS * steps)
+    if begin < 0 or at + 8 * begin < 0 or at + 8 * (begin + STEP_GROUPS * steps) > data.size:
+        return False
+    transpose_u16(shuffled + begin, groups, steps, data.ctypes.data + 2 * (at + 8 * begin))
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -275,7 +290,7 @@ def _decode_bslz4(
             if not decode_lz4_at(address + at, packed, room, count * element_bytes):
                 return FRAME_CORRUPT
             groups = count // 8
-            planes = _planes_in_use(room, groups, element_bytes)
+            planes = 0 if element_bytes == 2 else _planes_in_use(room, groups, element_bytes)
             if narrow:
                 row = max((position - origin) // width, 0)
                 while row < rows.shape[0]:
@@ -283,15 +298,22 @@ def _decode_bslz4(
                     right = min(origin + row * width + columns[1], position + count)
                     if left >= position + count:
                         break
-                    if right > left:
-                        _unshuffle_groups(
-                            room, groups, planes, (left - position) // 8, (right - position + 7) // 8, words, plain
-                        )
+                    begin_group, end_group = (left - position) // 8, (right - position + 7) // 8
+                    if right > left and not (
+                        element_bytes == 2
+                        and _unshuffle_u16(room, groups, begin_group, end_group, data, position - origin)
+                    ):
+                        planes = planes or _planes_in_use(room, groups, element_bytes)
+                        _unshuffle_groups(room, groups, planes, begin_group, end_group, words, plain)
                         data[left - origin : right - origin] = plain[left - position : right - position]
                     row += 1
+            elif element_bytes == 2 and _unshuffle_u16(room, groups, 0, groups, data, position - origin):
+                pass
             elif position >= origin and position + count <= origin + data.size:
+                planes = planes or _planes_in_use(room, groups, element_bytes)
                 _unshuffle_groups(room, groups, planes, 0, groups, words, data[position - origin :][:count])
             else:
+                planes = planes or _planes_in_use(room, groups, element_bytes)
                 _unshuffle_groups(room, groups, planes, 0, groups, words, plain)
                 left, right = max(position, origin), min(position + count, origin + data.size)
                 data[left - origin : right - origin] = plain[left - position : right - position]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamptycho.memory import ReusedMemory
+from streamptycho.memory import ReusedMemory, as_one
 from streamptycho.messages import Array
 
 _UNSEEN, _DONE, _FIRST_PLACE = range(3)
 _AT_LEAST = 1024
 _SPARSE = 4
+_RUNS_PER_BLOCK = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,22 +42,23 @@ class Counts:
 
     def gather(self, memory: ReusedMemory) -> Array:
         """Return the frames in one array (N, H, W): a view where they lie one behind the other, else in `memory`."""
-        if len(self.blocks) == 1:
-            begin = int(self.at[0])
-            if np.array_equal(self.at, np.arange(begin, begin + len(self))):
-                return self.blocks[0][begin : begin + len(self)]
+        turns = np.flatnonzero((np.diff(self.block) != 0) | (np.diff(self.at) != 1)) + 1
+        if len(turns) <= len(self.blocks) * _RUNS_PER_BLOCK:
+            edges = [0, *turns.tolist(), len(self)]
+            runs = [
+                self.blocks[block][at : at + end - begin]
+                for begin, end, block, at in zip(
+                    edges[:-1], edges[1:], self.block[edges[:-1]].tolist(), self.at[edges[:-1]].tolist(), strict=True
+                )
+            ]
+            whole = as_one(runs)
+            if whole is not None:
+                return whole
+            return np.concatenate(runs, out=memory.empty((len(self), *runs[0].shape[1:]), runs[0].dtype))
         out = memory.empty((len(self), *self.blocks[0].shape[1:]), self.blocks[0].dtype)
-        for k, source in enumerate(self.blocks):
-            wanted = np.flatnonzero(self.block == k)
-            if not len(wanted):
-                continue
-            at, first, last = self.at[wanted], int(wanted[0]), int(wanted[-1]) + 1
-            if last - first == len(wanted) and np.array_equal(at, np.arange(at[0], at[0] + len(at))):
-                out[first:last] = source[at[0] : at[0] + len(at)]
-            else:
-                # One by one: indexing with arrays would copy twice.
-                for to, where in zip(wanted.tolist(), at.tolist(), strict=True):
-                    out[to] = source[where]
+        # One by one: indexing with arrays would copy twice.
+        for to, (block, at) in enumerate(zip(self.block.tolist(), self.at.tolist(), strict=True)):
+            out[to] = self.blocks[block][at]
         return out
 
     @classmethod

@@ -17,7 +17,8 @@ from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.stages.rates import Rate
 from streamptycho.stages.recorder import Recorder
 
-AT_END_S = 0.002
+LOOK_AGAIN_S, GATHER_S = 0.002, 0.02
+MUCH_BYTES = 2 << 20
 
 
 class LogFeed:
@@ -45,6 +46,7 @@ class LogFeed:
         self._first_ns: int | None = None
         self._began = 0.0
         self._last_ns = 0
+        self._bytes_since_end = 0
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -61,7 +63,9 @@ class LogFeed:
             except StopIteration:
                 return self._ending()
             if self._pending is None:
-                self._sleep(min(timeout_s, AT_END_S))
+                much = self._bytes_since_end >= MUCH_BYTES
+                self._bytes_since_end = 0
+                self._sleep(min(timeout_s, LOOK_AGAIN_S if much else GATHER_S))
                 return None
         first = self._pending.record(0) if isinstance(self._pending, RawBlock) else self._pending
         wait_s = self._due(first) - self._clock()
@@ -77,6 +81,7 @@ class LogFeed:
                 self._pending = record.some(count, len(record))
                 record = record.some(0, count)
             self._last_ns = int(record.received_ns[-1])
+            self._bytes_since_end += len(record.data)
         else:
             self._last_ns = record.received_ns
         return record
