@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from streamptycho.native import copy_bytes, load_u8, load_u16, load_u64, store_u8, store_u64
+from streamptycho.native import copy_bytes, load_u8, load_u16, load_u64, store_u64
 
 SLACK_BYTES = 32
 
-_EVERY_BYTE = np.uint64(0x0101010101010101)
-_EVERY_SECOND_BYTE = np.uint64(0x0001000100010001)
-_EVERY_FOURTH_BYTE = np.uint64(0x0000000100000001)
+_SHORT_LITERALS = 15
+# For patterns of 1 to 7 bytes: which bytes of a word are one, by what it is multiplied to fill the word, and how far on
+# the word fits again.
+_PATTERN = np.array([0, *((1 << 8 * n) - 1 for n in range(1, 8))], np.uint64)
+_FILLING = np.array([0, *(sum(1 << at for at in range(0, 64, 8 * n)) for n in range(1, 8))], np.uint64)
+_FITS_AGAIN = np.array([0, *(8 - 8 % n for n in range(1, 8))], np.int64)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -26,8 +29,7 @@ def _copy_literals(source: Any, source_end: Any, target: Any, count: Any) -> Non
     """Copy `count` bytes and up to 16 more, none of them from behind `source_end`."""
     copied = np.int64(0)
     while copied < count and source + copied + 16 <= source_end:
-        store_u64(target + copied, load_u64(source + copied))
-        store_u64(target + copied + 8, load_u64(source + copied + 8))
+        copy_bytes(target + copied, source + copied, 16)
         copied += 16
     if copied < count:
         copy_bytes(target + copied, source + copied, count - copied)
@@ -35,34 +37,40 @@ def _copy_literals(source: Any, source_end: Any, target: Any, count: Any) -> Non
 
 @njit(cache=True, nogil=True, inline="always")
 def _repeat(out: Any, offset: Any, done: Any) -> None:
-    """Continue what stands `offset` bytes before `out` up to `done`, and up to 16 bytes further."""
-    if offset >= 8:
-        back = out - offset
+    """Continue what stands `offset` bytes before `out` up to `done`, and up to 31 bytes further."""
+    back = out - offset
+    if offset >= 32:
+        copy_bytes(out, back, 16)
+        out += 16
+        back += 16
         while out < done:
-            store_u64(out, load_u64(back))
-            store_u64(out + 8, load_u64(back + 8))
+            copy_bytes(out, back, 32)
+            out += 32
+            back += 32
+    elif offset >= 16:
+        while out < done:
+            copy_bytes(out, back, 16)
             out += 16
             back += 16
-    elif offset == 1 or offset == 2 or offset == 4:
-        if offset == 1:
-            word = np.uint64(load_u8(out - 1)) * _EVERY_BYTE
-        elif offset == 2:
-            word = np.uint64(load_u16(out - 2)) * _EVERY_SECOND_BYTE
-        else:
-            word = (np.uint64(load_u16(out - 4)) | (np.uint64(load_u16(out - 2)) << np.uint64(16))) * _EVERY_FOURTH_BYTE
+    elif offset >= 8:
         while out < done:
-            store_u64(out, word)
-            store_u64(out + 8, word)
-            out += 16
-    else:
-        for i in range(16):
-            store_u8(out + i, load_u8(out + i - offset))
-        # The pattern also repeats at this multiple of the offset, which is far enough to copy eight bytes at once.
-        apart = offset * ((7 + offset) // offset)
-        out += 16
-        while out < done:
-            store_u64(out, load_u64(out - apart))
+            store_u64(out, load_u64(back))
             out += 8
+            back += 8
+    else:
+        word = (load_u64(back) & _PATTERN[offset]) * _FILLING[offset]
+        step = _FITS_AGAIN[offset]
+        if step == 8:
+            while out < done:
+                store_u64(out, word)
+                store_u64(out + 8, word)
+                store_u64(out + 16, word)
+                store_u64(out + 24, word)
+                out += 32
+        else:
+            while out < done:
+                store_u64(out, word)
+                out += step
 
 
 @njit(cache=True, nogil=True)
@@ -79,17 +87,23 @@ def decode_lz4_at(source: Any, source_bytes: Any, target: Any, length: Any) -> b
         token = np.int64(load_u8(at))
         at += 1
         literals = token >> 4
-        if literals == 15:
-            more = np.int64(255)
-            while more == 255:
-                if at >= end:
-                    return False
-                more = np.int64(load_u8(at))
-                at += 1
-                literals += more
-        if literals > end - at or literals > stop - out:
-            return False
-        _copy_literals(at, end, out, literals)
+        if literals < _SHORT_LITERALS and end - at >= 16:
+            # Always as many: what is too much is overwritten, and there is nothing to decide.
+            copy_bytes(out, at, 16)
+            if literals > stop - out:
+                return False
+        else:
+            if literals == _SHORT_LITERALS:
+                more = np.int64(255)
+                while more == 255:
+                    if at >= end:
+                        return False
+                    more = np.int64(load_u8(at))
+                    at += 1
+                    literals += more
+            if literals > end - at or literals > stop - out:
+                return False
+            _copy_literals(at, end, out, literals)
         out += literals
         at += literals
         if at == end:
