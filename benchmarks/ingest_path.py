@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from benchmarks.row import WrongResult
 from benchmarks.sender import Sender
+from streamptycho import detectors
 from streamptycho.config import Config
-from streamptycho.messages import Message, RawBlock, RawRecord
+from streamptycho.messages import Array, FrameBlock, Message, RawBlock, RawRecord
 from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.bulk_receive import BulkReceiver, Room, function_addresses
 from streamptycho.stages.ingest import IngestStage
@@ -20,6 +23,7 @@ from streamptycho.stages.recorder import Recorder
 WAIT_S = 0.02
 PAUSE_S = 0.0005
 AHEAD_BYTES = 24 << 20
+RING_FRAMES = 256
 
 Kind = Literal["connected", "disconnected", "data"]
 
@@ -137,14 +141,42 @@ def without_log(sender: Sender, config: Config, plan: list[FromPositions], messa
 
 def socket_alone(sender: Sender, messages: int, file: Any = None) -> None:
     """Receive all messages as the recorder does and drop them, or write them to a file as they are."""
+    for block in _received(sender, messages):
+        if file is not None:
+            file.write(block.data)
+
+
+def decoding_alone(sender: Sender, config: Config, messages: int) -> None:
+    """Receive all messages and copy what they hold to a ring of frames: nothing is kept, paired or counted.
+
+    Raises
+    ------
+    WrongResult
+        If not every message but the first and the last was a frame.
+    """
+    decoder: Any = detectors.decoder(config.detector)
+    ring: Array | None = None
+    frames = 0
+    for block in _received(sender, messages):
+        for out in decoder.feed_block(block.data, block.spans, block.received_ns):
+            if isinstance(out, FrameBlock):
+                ring = np.empty((RING_FRAMES, *out.counts.shape[1:]), out.counts.dtype) if ring is None else ring
+                for first in range(0, len(out.counts), RING_FRAMES):
+                    piece = out.counts[first : first + RING_FRAMES]
+                    ring[: len(piece)] = piece
+                frames += len(out.counts)
+    if frames != messages - 2:
+        raise WrongResult(f"{frames} of {messages - 2} frames were decoded")
+
+
+def _received(sender: Sender, messages: int) -> Iterator[RawBlock]:
     receiver = BulkReceiver(sender.socket, function_addresses())
     left = messages
     while left:
         block = receiver.receive(1) if receiver.holds_message or sender.wait() else None
         if block is not None:
             left -= len(block)
-            if file is not None:
-                file.write(block.data)
+            yield block
 
 
 def _record(kind: Kind, data: bytes) -> RawRecord:
