@@ -18,6 +18,8 @@ from streamptycho.memory import ReusedMemory, ReusedSlabs
 from streamptycho.messages import Array
 
 BLOCK_BYTES = 8 << 20
+# Blocks that lie behind each other are handed on as one without a copy.
+SLAB_BYTES = 4 * BLOCK_BYTES
 SHARED_FROM_BYTES = 4 << 20
 MAX_THREADS = 8
 
@@ -61,7 +63,7 @@ class FrameCutter:
         self._pool: ThreadPoolExecutor | None = None
         self._bands: tuple[Cutter | None, bool, list[_Band]] = (None, False, [])
         self._rooms: list[Array] = []
-        self._slabs = ReusedSlabs(ReusedMemory(), BLOCK_BYTES)
+        self._slabs = ReusedSlabs(ReusedMemory(), SLAB_BYTES)
 
     @staticmethod
     def frames_at_once(layout: ImageLayout, cutter: Cutter) -> int:

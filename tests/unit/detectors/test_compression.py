@@ -242,3 +242,29 @@ def test_blocks_of_any_size_are_decoded_whatever_bytes_of_the_counts_are_in_use(
     payload = bit_shuffled(counts, block_bytes)
     for rows in (slice(0, 611), slice(90, 120), slice(399, 402), slice(610, 611)):
         np.testing.assert_array_equal(decompress(payload, "bslz4", counts.dtype, counts.shape, rows), counts[rows])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(DTYPES),
+    st.tuples(st.integers(1, 40), st.integers(1, 700)),
+    st.tuples(st.integers(0, 39), st.integers(0, 39)),
+    st.tuples(st.integers(0, 699), st.integers(0, 699)),
+    st.sampled_from([64, 512, 8192]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_columns_of_any_rows(dtype, shape, row_pair, column_pair, block_bytes, seed):
+    counts = frame(shape, dtype, seed)
+    payload = np.frombuffer(bit_shuffled(counts, block_bytes), np.uint8)
+    first, last = sorted(min(row, shape[0] - 1) for row in row_pair)
+    left, right = sorted(min(column, shape[1] - 1) for column in column_pair)
+    # Guards around the rows show what is written outside of them.
+    room = np.full((last - first + 3, shape[1]), 7, dtype)
+    rows = room[1:-1]
+    block = block_bytes // counts.itemsize
+    columns = (left, right + 1)
+    done = kernels.decode_bslz4(payload, 12, payload.size, counts.size, block, first, columns, rows)
+    assert done == kernels.FRAME_OK
+    np.testing.assert_array_equal(rows[:, left : right + 1], counts[first : last + 1, left : right + 1])
+    assert (room[0] == 7).all()
+    assert (room[-1] == 7).all()
