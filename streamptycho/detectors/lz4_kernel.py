@@ -17,11 +17,11 @@ from streamptycho.native import copy_bytes, load_u8, load_u16, load_u64, store_u
 SLACK_BYTES = 32
 
 _SHORT_LITERALS = 15
-# For patterns of 1 to 7 bytes: which bytes of a word are one, by what it is multiplied to fill the word, and how far on
-# the word fits again.
-_PATTERN = np.array([0, *((1 << 8 * n) - 1 for n in range(1, 8))], np.uint64)
-_FILLING = np.array([0, *(sum(1 << at for at in range(0, 64, 8 * n)) for n in range(1, 8))], np.uint64)
-_FITS_AGAIN = np.array([0, *(8 - 8 % n for n in range(1, 8))], np.int64)
+# For patterns of 1 to 8 bytes: which bytes of a word are one, by what it is multiplied to fill the word, and how far on
+# it begins anew at least 8 bytes further.
+_PATTERN = np.array([0, *((1 << 8 * n) - 1 for n in range(1, 9))], np.uint64)
+_FILLING = np.array([0, *(sum(1 << at for at in range(0, 64, 8 * n)) for n in range(1, 9))], np.uint64)
+_APART = np.array([0, *(n * ((7 + n) // n) for n in range(1, 9))], np.int64)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -36,41 +36,35 @@ def _copy_literals(source: Any, source_end: Any, target: Any, count: Any) -> Non
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _repeat(out: Any, offset: Any, done: Any) -> None:
-    """Continue what stands `offset` bytes before `out` up to `done`, and up to 31 bytes further."""
-    back = out - offset
-    if offset >= 32:
-        copy_bytes(out, back, 16)
-        out += 16
-        back += 16
+def _repeat(out: Any, offset: Any, count: Any) -> None:
+    """Continue what stands `offset` bytes before `out` for `count` bytes, and up to 31 more.
+
+    The first 16 bytes are the same steps for every offset: a branch that is guessed wrong costs more than all of them.
+    """
+    pattern = min(offset, 8)
+    word = (load_u64(out - offset) & _PATTERN[pattern]) * _FILLING[pattern]
+    apart = max(_APART[pattern], offset)
+    store_u64(out, word)
+    store_u64(out + 8, load_u64(out + 8 - apart))
+    if count <= 16:
+        return
+    done = out + count
+    out += 16
+    if apart >= 32:
         while out < done:
-            copy_bytes(out, back, 32)
+            copy_bytes(out, out - apart, 32)
             out += 32
-            back += 32
-    elif offset >= 16:
+    elif apart == 8:
         while out < done:
-            copy_bytes(out, back, 16)
-            out += 16
-            back += 16
-    elif offset >= 8:
-        while out < done:
-            store_u64(out, load_u64(back))
-            out += 8
-            back += 8
+            store_u64(out, word)
+            store_u64(out + 8, word)
+            store_u64(out + 16, word)
+            store_u64(out + 24, word)
+            out += 32
     else:
-        word = (load_u64(back) & _PATTERN[offset]) * _FILLING[offset]
-        step = _FITS_AGAIN[offset]
-        if step == 8:
-            while out < done:
-                store_u64(out, word)
-                store_u64(out + 8, word)
-                store_u64(out + 16, word)
-                store_u64(out + 24, word)
-                out += 32
-        else:
-            while out < done:
-                store_u64(out, word)
-                out += step
+        while out < done:
+            store_u64(out, load_u64(out - apart))
+            out += 8
 
 
 @njit(cache=True, nogil=True)
@@ -125,6 +119,6 @@ def decode_lz4_at(source: Any, source_bytes: Any, target: Any, length: Any) -> b
                 matched += more
         if matched > stop - out:
             return False
-        _repeat(out, offset, out + matched)
+        _repeat(out, offset, matched)
         out += matched
     return False
