@@ -17,8 +17,7 @@ from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.stages.rates import Rate
 from streamptycho.stages.recorder import Recorder
 
-LOOK_AGAIN_S, GATHER_S = 0.002, 0.02
-MUCH_BYTES = 2 << 20
+AT_END_S = 0.005
 
 
 class LogFeed:
@@ -46,7 +45,6 @@ class LogFeed:
         self._first_ns: int | None = None
         self._began = 0.0
         self._last_ns = 0
-        self._bytes_since_end = 0
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -63,9 +61,7 @@ class LogFeed:
             except StopIteration:
                 return self._ending()
             if self._pending is None:
-                much = self._bytes_since_end >= MUCH_BYTES
-                self._bytes_since_end = 0
-                self._sleep(min(timeout_s, LOOK_AGAIN_S if much else GATHER_S))
+                self._sleep(min(timeout_s, AT_END_S))
                 return None
         first = self._pending.record(0) if isinstance(self._pending, RawBlock) else self._pending
         wait_s = self._due(first) - self._clock()
@@ -81,7 +77,6 @@ class LogFeed:
                 self._pending = record.some(count, len(record))
                 record = record.some(0, count)
             self._last_ns = int(record.received_ns[-1])
-            self._bytes_since_end += len(record.data)
         else:
             self._last_ns = record.received_ns
         return record

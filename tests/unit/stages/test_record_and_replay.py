@@ -1,9 +1,8 @@
 """Reading a log at a speed, and what is handed on."""
 
-import numpy as np
 import pytest
 
-from streamptycho.messages import RawBlock, RawRecord
+from streamptycho.messages import RawRecord
 from streamptycho.stages.record import LogFeed, RecordStage
 
 
@@ -55,27 +54,6 @@ def test_a_growing_log_is_waited_for():
     feed = LogFeed(iter([None, None, record(1), None, record(2)]), clock=clock, sleep=clock.sleep)
     assert [sequence for kind, sequence, _ in drain(feed, clock) if kind == "data"] == [1, 2]
     assert clock() > 100.0
-
-
-@pytest.mark.parametrize(("size", "pause_s"), [(100, 0.02), (3 << 20, 0.002)])
-def test_little_is_waited_for_longer_than_much(size, pause_s):
-    clock = Clock()
-    block = RawBlock(
-        source=np.zeros(1, np.uint8),
-        kind=np.zeros(1, np.uint8),
-        sequence=np.zeros(1, np.int64),
-        received_ns=np.zeros(1, np.int64),
-        first_part=np.array([0, 1]),
-        spans=np.array([[0, size]]),
-        data=np.zeros(size, np.uint8),
-    )
-    feed = LogFeed(iter([block, None, None]), clock=clock, sleep=clock.sleep)
-    assert feed.get(1.0) is not None
-    began = clock()
-    assert feed.get(1.0) is None
-    assert clock() - began == pytest.approx(pause_s)
-    assert feed.get(0.001) is None
-    assert clock() - began == pytest.approx(pause_s + 0.001)
 
 
 def test_a_stopped_feed_ends_at_once():
