@@ -61,7 +61,7 @@ class Sender:
 
 @contextmanager
 def sending(messages: list[tuple[bytes, ...]], folder: Path, connections: int = 1) -> Iterator[Sender]:
-    """Give a process that holds these messages ready to be sent, shared out among so many connections."""
+    """Give a process that holds these messages, of one part each, ready to be sent over so many connections."""
     log = folder / f"series-{connections}.log"
     with StreamLogWriter(log) as writer:
         for first in range(0, len(messages), MESSAGES_AT_ONCE):

@@ -290,8 +290,8 @@ def _decode_bslz4(
             if not decode_lz4_at(address + at, packed, room, count * element_bytes):
                 return FRAME_CORRUPT
             groups = count // 8
-            planes = 0 if element_bytes == 2 else _planes_in_use(room, groups, element_bytes)
             if narrow:
+                planes = 0
                 row = max((position - origin) // width, 0)
                 while row < rows.shape[0]:
                     left = max(origin + row * width + columns[0], position)
@@ -307,16 +307,14 @@ def _decode_bslz4(
                         _unshuffle_groups(room, groups, planes, begin_group, end_group, words, plain)
                         data[left - origin : right - origin] = plain[left - position : right - position]
                     row += 1
-            elif element_bytes == 2 and _unshuffle_u16(room, groups, 0, groups, data, position - origin):
-                pass
-            elif position >= origin and position + count <= origin + data.size:
-                planes = planes or _planes_in_use(room, groups, element_bytes)
-                _unshuffle_groups(room, groups, planes, 0, groups, words, data[position - origin :][:count])
-            else:
-                planes = planes or _planes_in_use(room, groups, element_bytes)
-                _unshuffle_groups(room, groups, planes, 0, groups, words, plain)
-                left, right = max(position, origin), min(position + count, origin + data.size)
-                data[left - origin : right - origin] = plain[left - position : right - position]
+            elif element_bytes != 2 or not _unshuffle_u16(room, groups, 0, groups, data, position - origin):
+                planes = _planes_in_use(room, groups, element_bytes)
+                if position >= origin and position + count <= origin + data.size:
+                    _unshuffle_groups(room, groups, planes, 0, groups, words, data[position - origin :][:count])
+                else:
+                    _unshuffle_groups(room, groups, planes, 0, groups, words, plain)
+                    left, right = max(position, origin), min(position + count, origin + data.size)
+                    data[left - origin : right - origin] = plain[left - position : right - position]
         at += packed
     if last > framed:
         left = max(first, framed)
