@@ -117,7 +117,8 @@ class TerminalView:
             angle = "?" if end.angle_deg is None else f"{end.angle_deg:.1f}"
             self._console.print(f"projection {end.projection} at {angle} deg: {end.frames_paired} frames")
 
-        sentence, reason = advice(end.projection, end.frames_sent, end.dropped), most_frequent(end.dropped)
+        sentence = advice(end.projection, end.frames_sent, end.dropped, end.reason)
+        reason = most_frequent(end.dropped)
         if sentence is not None:
             self._warn(f"most of a projection: {reason}", sentence)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from streamptycho.messages import Reason
 
 _FEWEST_JUDGED = 4
+_CUT_SHORT = ("the stream ended", "stopped")
+_CUT_SHORT_CAUSE = "the stream ended before they came: so it is when a run is stopped, else check detector and network"
 
 _CAUSES: dict[str, str] = {
     Reason.OUT_OF_RANGE: (
@@ -27,7 +29,7 @@ _CAUSES: dict[str, str] = {
 }
 
 
-def advice(projection: int, frames: int, dropped: Mapping[str, int]) -> str | None:
+def advice(projection: int, frames: int, dropped: Mapping[str, int], ended: str = "") -> str | None:
     """Return one sentence when over half of a projection's frames were left out for one reason, else None.
 
     Parameters
@@ -38,19 +40,17 @@ def advice(projection: int, frames: int, dropped: Mapping[str, int]) -> str | No
         How many it has.
     dropped
         Frames that were left out, by reason.
+    ended
+        Why the projection ended.
     """
     reason = most_frequent(dropped)
     if reason is None or frames < _FEWEST_JUDGED or 2 * dropped[reason] <= frames:
         return None
-    cause = cause_of(reason)
+    missing = reason == Reason.MISSING and ended in _CUT_SHORT
+    cause = _CUT_SHORT_CAUSE if missing else _CAUSES.get(reason, "see the counts by reason")
     return f"projection {projection}: {dropped[reason]} of {frames} frames are left out ({reason}): {cause}"
 
 
 def most_frequent(dropped: Mapping[str, int]) -> str | None:
     """Return the reason for which most frames were left out, None without any."""
     return max(dropped, key=lambda reason: dropped[reason]) if any(dropped.values()) else None
-
-
-def cause_of(reason: str) -> str:
-    """Return the likely cause of frames left out for a reason, and what to change."""
-    return _CAUSES.get(reason, "see the counts by reason")

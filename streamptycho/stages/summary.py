@@ -95,7 +95,7 @@ def _warnings(folder: RunFolder, ends: list[dict[str, Any]]) -> list[str]:
     """Return what is wrong with projections, of each kind the first few."""
     kinds: dict[str, list[str]] = {}
     for end in ends:
-        sentence = advice(end["projection"], end["frames_sent"], end["dropped"])
+        sentence = advice(end["projection"], end["frames_sent"], end["dropped"], end["reason"])
         if sentence is not None:
             kinds.setdefault(str(most_frequent(end["dropped"])), []).append(sentence)
     for reason, said_once in dict.fromkeys((line["reason"], line["text"]) for line in read_json_lines(folder.warnings)):

@@ -173,7 +173,9 @@ def test_ctrl_c_finishes_what_was_measured_however_long_the_volume_takes(tmp_pat
     assert summary["failures"] == []
     assert summary["stopped_by_operator"]
     assert summary["frames"]["unexplained"] == 0
-    assert summary["volume"]["projections_used"] == finished_projections(out) >= 2
+    # The projection that was being measured may be refused for the few frames that it has.
+    whole = [projection for projection in summary["projections"] if projection["ended"] == "complete"]
+    assert 2 <= len(whole) <= summary["volume"]["projections_used"] <= finished_projections(out) <= len(whole) + 1
 
 
 def test_positions_that_stop_half_way_leave_what_has_positions(tmp_path):
