@@ -245,7 +245,7 @@ class PipelineConfig(Section):
     """Sockets between services. Port 0 lets the supervisor choose a free one.
 
     Services listen on `bind`: localhost unless the operator opens them. `high_water_mark` is how many batches may
-    wait between two services, `record_high_water_mark` how many blocks of raw messages, of 4 MB or one message each.
+    wait between two services, `record_high_water_mark` how many blocks of raw messages, of 16 MB or one message each.
     After the end of the stream, services that report nothing new for `drain_timeout_s` are stopped: those that still
     work may take as long as they need.
     """

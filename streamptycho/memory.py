@@ -16,11 +16,13 @@ from streamptycho.messages import Array
 REUSED_FROM_BYTES = 1 << 18
 KEPT_BYTES = 256 << 20
 _LARGE_PAGE_BYTES = 2 << 20
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 def fresh(size: int) -> mmap.mmap:
     """Return memory that is not in use before it is written to, in large pages where there are such."""
-    memory = mmap.mmap(-1, size)
+    # By default it would be shared with child processes, and shared memory seldom comes in large pages.
+    memory = mmap.mmap(-1, size, **_PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE") and size >= _LARGE_PAGE_BYTES:
         # Not every kernel has them.
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""CRC-32 by carry-less multiplication, where the processor has it: 64 bytes in every step.
+"""CRC-32 by carry-less multiplication, where the processor has it: 64 or 256 bytes in every step.
 
 References
 ----------
@@ -8,6 +8,7 @@ V. Gopal et al., Fast CRC Computation for Generic Polynomials Using PCLMULQDQ In
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -15,53 +16,83 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-STEP_BYTES = 64
-
 _TOOLS: Any = cgutils
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_PAIR = ir.VectorType(_I64, 2)
-# x^(512+32), x^(512-32) and x^(128+32), x^(128-32) modulo the polynomial, bits reflected.
-_BY_FOUR = (0x154442BD4, 0x1C6E41596)
-_BY_ONE = (0x1751997D0, 0x0CCAA009E)
+_POLYNOMIAL = 0x104C11DB7
+_LANE_BYTES = 16
+_VECTORS = 4
+
+
+def _has(*features: str) -> bool:
+    known = dict(llvm.get_host_cpu_features())
+    return all(known.get(feature, False) for feature in features)
+
+
+# Lanes of 16 bytes in one vector.
+_LANES = 4 if _has("vpclmulqdq", "avx512f", "avx512bw") else 1
+STEP_BYTES = _VECTORS * _LANES * _LANE_BYTES
 
 
 def available() -> bool:
     """Whether this processor multiplies without carry."""
-    return bool(dict(llvm.get_host_cpu_features()).get("pclmul", False))
+    return _has("pclmul")
+
+
+def _power(exponent: int) -> int:
+    """Return x^exponent modulo the polynomial of CRC-32, bits reflected, as folding takes it."""
+    rest = 1
+    for _ in range(exponent):
+        rest <<= 1
+        rest ^= _POLYNOMIAL if rest >> 32 else 0
+    return int(f"{rest:032b}"[::-1], 2) << 1
+
+
+def _folded(builder: Any, value: Any, distance_bytes: int, following: Any) -> Any:
+    """Return a vector with the checksum of `value` and of `following`, which stands so many bytes further on."""
+    kind = value.type
+    lanes = kind.count // 2
+    name = "llvm.x86.pclmulqdq" if lanes == 1 else f"llvm.x86.pclmulqdq.{128 * lanes}"
+    multiply = _TOOLS.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, kind, _I8]), name)
+    bits = 8 * distance_bytes
+    by = ir.Constant(kind, [_power(bits + 32), _power(bits - 32)] * lanes)
+    low = builder.call(multiply, [value, by, ir.Constant(_I8, 0x00)])
+    high = builder.call(multiply, [value, by, ir.Constant(_I8, 0x11)])
+    return builder.xor(builder.xor(low, high), following)
 
 
 def _fold(context: Any, address: Any, steps: Any, crc: Any, out: Any) -> tuple[Any, Any]:
-    """Fold `steps` > 0 times 64 bytes at an address to 16 bytes at `out`, which have the same checksum from 0 on."""
+    """Fold `steps` > 0 times `STEP_BYTES` at an address to 16 bytes at `out`, with the same checksum from 0 on."""
 
     def generate(target: Any, builder: Any, signature: Any, values: Any) -> Any:
         address, steps, crc, out = values
-        multiply = _TOOLS.get_or_insert_function(
-            builder.module, ir.FunctionType(_PAIR, [_PAIR, _PAIR, _I8]), "llvm.x86.pclmulqdq"
-        )
+        vector, lane = ir.VectorType(_I64, 2 * _LANES), ir.VectorType(_I64, 2)
+        vector_bytes = _LANES * _LANE_BYTES
 
-        def folded(value: Any, by: tuple[int, int], following: Any) -> Any:
-            constant = ir.Constant(_PAIR, list(by))
-            low = builder.call(multiply, [value, constant, ir.Constant(_I8, 0x00)])
-            high = builder.call(multiply, [value, constant, ir.Constant(_I8, 0x11)])
-            return builder.xor(builder.xor(low, high), following)
+        def loaded(step: Any, number: int) -> Any:
+            offset = builder.mul(step, ir.Constant(_I64, STEP_BYTES))
+            at = builder.add(builder.add(address, offset), ir.Constant(_I64, vector_bytes * number))
+            return builder.load(builder.inttoptr(at, vector.as_pointer()), align=1)
 
-        def loaded(step: Any, lane: int) -> Any:
-            offset = builder.add(builder.mul(step, ir.Constant(_I64, STEP_BYTES)), ir.Constant(_I64, 16 * lane))
-            return builder.load(builder.inttoptr(builder.add(address, offset), _PAIR.as_pointer()), align=1)
-
-        lanes = [_TOOLS.alloca_once(builder, _PAIR) for _ in range(4)]
+        sums = [_TOOLS.alloca_once(builder, vector) for _ in range(_VECTORS)]
         zero = ir.Constant(_I64, 0)
-        first = builder.insert_element(ir.Constant(_PAIR, [0, 0]), builder.zext(crc, _I64), ir.Constant(_I32, 0))
-        for number, lane in enumerate(lanes):
+        nothing = ir.Constant(vector, [0] * vector.count)
+        first = builder.insert_element(nothing, builder.zext(crc, _I64), ir.Constant(_I32, 0))
+        for number, place in enumerate(sums):
             value = loaded(zero, number)
-            builder.store(builder.xor(value, first) if number == 0 else value, lane)
+            builder.store(builder.xor(value, first) if number == 0 else value, place)
         with _TOOLS.for_range(builder, steps, ir.Constant(_I64, 1)) as loop:
-            for number, lane in enumerate(lanes):
-                builder.store(folded(builder.load(lane), _BY_FOUR, loaded(loop.index, number)), lane)
-        total = builder.load(lanes[0])
-        for lane in lanes[1:]:
-            total = folded(total, _BY_ONE, builder.load(lane))
-        builder.store(total, builder.inttoptr(out, _PAIR.as_pointer()), align=1)
+            for number, place in enumerate(sums):
+                following = loaded(loop.index, number)
+                builder.store(_folded(builder, builder.load(place), STEP_BYTES, following), place)
+        whole = builder.load(sums[0])
+        for place in sums[1:]:
+            whole = _folded(builder, whole, vector_bytes, builder.load(place))
+        lanes = [
+            builder.shuffle_vector(whole, whole, ir.Constant(ir.VectorType(_I32, 2), [2 * k, 2 * k + 1]))
+            for k in range(_LANES)
+        ]
+        total = functools.reduce(lambda found, each: _folded(builder, found, _LANE_BYTES, each), lanes)
+        builder.store(total, builder.inttoptr(out, lane.as_pointer()), align=1)
         return target.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.uint32, types.int64), generate

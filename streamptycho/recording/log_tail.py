@@ -12,8 +12,8 @@ from streamptycho.memory import fresh
 from streamptycho.messages import Array
 from streamptycho.recording.log_file import ALIGNMENT_BYTES
 
-SLAB_BYTES = 8 << 20
-SLABS = 8
+SLAB_BYTES = 16 << 20
+SLABS = 6
 RETIRED = 3
 
 
@@ -110,6 +110,7 @@ class LogTail:
             slab = self._slabs.pop(0)
             self._retired.append((slab.memory, weakref.ref(slab.data)))
             del slab
-        idle = [memory for memory, looked_at in self._retired if looked_at() is None]
-        self._retired = [entry for entry in self._retired if entry[1]() is not None][-RETIRED:]
-        self._slabs.append(_Slab(idle[-1] if idle else fresh(self._slab_bytes + ALIGNMENT_BYTES), offset))
+        idle = next((k for k, (_, seen) in enumerate(self._retired) if seen() is None), None)
+        memory = fresh(self._slab_bytes + ALIGNMENT_BYTES) if idle is None else self._retired.pop(idle)[0]
+        self._retired = self._retired[-RETIRED:]
+        self._slabs.append(_Slab(memory, offset))

@@ -14,8 +14,8 @@ from numba import njit
 from streamptycho.messages import RECORD_KINDS, RECORD_SOURCES, Array, RawBlock
 from streamptycho.native import call_int, call_long, copy_bytes, load_u64
 
-ROOM_BYTES = 4 << 20
-LENT_BYTES = 1 << 20
+ROOM_BYTES = 16 << 20
+LENT_BYTES = 8 << 20
 MAX_MESSAGES = 4096
 MAX_PARTS = 4096
 MAX_BYTES = 1 << 30

@@ -17,7 +17,7 @@ from streamptycho.recording.stream_log import StreamLogReader
 from streamptycho.stages.rates import Rate
 from streamptycho.stages.recorder import Recorder
 
-AT_END_S = 0.005
+AT_END_S = 0.02
 
 
 class LogFeed:

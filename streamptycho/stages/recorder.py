@@ -11,12 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from streamptycho.messages import RawBlock, RawRecord
 from streamptycho.recording.stream_log import StreamLogError, StreamLogWriter
 from streamptycho.runtime.instrument_client import InstrumentClient
+from streamptycho.stages.gathering import Gathering
 from streamptycho.stages.unrecorded import Unrecorded
 
 POLL_S = 0.05
-GATHER_S = 0.01
-GATHER_BYTES = 2 << 20
-GATHER_RECORDS = 2000
 DRAIN_S = 5.0
 CONNECTING_S = 5.0
 LOOK_AT_DISK_S = 2.0
@@ -111,17 +109,18 @@ class Recorder:
 
     def _record(self, aside: ThreadPoolExecutor) -> None:
         self._client.receive_into(self._writer)
-        started = synced = self._clock()
+        started = synced = taken_at = self._clock()
+        gathering = Gathering()
         seen_both = False
         while not self._stop.is_set():
             size = self.bytes
             taken = self._take(POLL_S)
-            if 0 < taken < GATHER_RECORDS and self.bytes - size < GATHER_BYTES:
-                # What comes in the meantime costs little more than what came now would have by itself.
-                time.sleep(GATHER_S)
+            now = self._clock()
+            pause_s, taken_at = gathering.pause_s(taken, self.bytes - size, now - taken_at), now
+            if pause_s:
+                time.sleep(pause_s)
             missing = self._client.missing()
             seen_both = seen_both or missing is None
-            now = self._clock()
             patient = not seen_both and now - started < CONNECTING_S
             text = "recording" if missing is None else "connecting" if patient else missing
             self.text = "; ".join(filter(None, (text, self.loss or self._warning())))

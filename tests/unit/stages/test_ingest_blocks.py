@@ -107,7 +107,7 @@ def test_the_set_of_pairs_is_exactly_that_of_the_generator():
     assert counters["frames_paired"] == len(truth)
 
 
-def test_runs_end_where_time_has_to_pass_and_lose_nothing():
+def test_runs_end_where_time_has_to_pass_take_positions_first_and_lose_nothing():
     times = np.concatenate([np.arange(50) * 10, np.arange(50) * 3])
     records = [
         RawRecord(source="detector", kind="data", sequence=k, received_ns=int(t), parts=(b"%d" % k,))
@@ -116,8 +116,11 @@ def test_runs_end_where_time_has_to_pass_and_lose_nothing():
     records[20] = RawRecord(source="positions", kind="data", sequence=20, received_ns=200, parts=(b"rows",))
     records[33] = RawRecord(source="detector", kind="data", sequence=33, received_ns=330, parts=(b"two", b"parts"))
     pieces = list(runs(block_of(records), 100, 100))
-    assert [r.sequence for p in pieces for r in (p.records() if isinstance(p, RawBlock) else [p])] == list(range(100))
-    assert [len(p) if isinstance(p, RawBlock) else 0 for p in pieces[:4]] == [12, 8, 1, 2]
+    order = [r.sequence for p in pieces for r in (p.records() if isinstance(p, RawBlock) else [p])]
+    assert order == [*range(12), 20, *range(12, 20), *range(21, 100)]
+    assert [len(p) if isinstance(p, RawBlock) else 0 for p in pieces[:5]] == [12, 1, 10, 10, 0]
+    assert [r.parts for r in pieces[1].records()] == [(b"rows",)]
+    assert pieces[2].record(8).parts == (b"21",)
 
 
 def test_a_block_is_replayed_at_the_speed_of_its_records(tmp_path):
