@@ -67,6 +67,7 @@ def _connections(series: Series, side: int | None, effort: Effort, name: str) ->
 
         def run(sender: Sender, connections: int) -> float:
             config = configured(series, side, connections)
+            (folder / "run.log").unlink(missing_ok=True)
             sender.send_all()
             began_s = time.process_time()
             _check(through_log(sender, config, plan, messages, folder / "run.log"), frames, name)
@@ -115,6 +116,7 @@ def _rows(series: Series, side: int | None, effort: Effort, name: str, meaning: 
             return float(frames)
 
         def ours() -> float:
+            (folder / "run.log").unlink(missing_ok=True)
             sender.send_all()
             began_s = time.process_time()
             _check(through_log(sender, config, plan, messages, folder / "run.log"), frames, name)
@@ -161,6 +163,7 @@ def _paced(series: Series, side: int | None, rate_hz: float, effort: Effort, wha
     with _sender_of(series) as (sender, folder):
         for _ in range(4 if effort.quick else 6):
             for way, costs in cores.items():
+                (folder / "run.log").unlink(missing_ok=True)
                 sender.send_all(rate_hz)
                 began_s, processor_s = time.perf_counter(), time.process_time()
                 if way == "ours":

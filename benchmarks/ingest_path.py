@@ -16,13 +16,14 @@ from streamptycho.config import Config
 from streamptycho.messages import Array, FrameBlock, Message, RawBlock, RawRecord
 from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
 from streamptycho.runtime.bulk_receive import BulkReceiver, Room, function_addresses
+from streamptycho.stages.gathering import Gathering
 from streamptycho.stages.ingest import IngestStage
 from streamptycho.stages.record import LogFeed
 from streamptycho.stages.recorder import Recorder
 
 WAIT_S = 0.02
 PAUSE_S = 0.0005
-AHEAD_BYTES = 24 << 20
+AHEAD_BYTES = 64 << 20
 RING_FRAMES = 256
 
 Kind = Literal["connected", "disconnected", "data"]
@@ -95,14 +96,13 @@ class Instrument:
 def through_log(
     sender: Sender, config: Config, plan: list[FromPositions], messages: int, path: Path
 ) -> Iterator[Message]:
-    """Yield what comes out of the ingest stage that reads a log which another thread writes.
+    """Yield what comes out of the ingest stage that reads a log, not there before, which another thread writes.
 
     Raises
     ------
     WrongResult
         If the log was not written.
     """
-    path.unlink(missing_ok=True)
     client: Any = Instrument(sender, plan)
     stage = IngestStage(config)
     tail = LogTail()
@@ -170,13 +170,18 @@ def decoding_alone(sender: Sender, config: Config, messages: int) -> None:
 
 
 def _received(sender: Sender, messages: int) -> Iterator[RawBlock]:
-    receiver = BulkReceiver(sender.socket, function_addresses())
-    left = messages
+    """Yield all messages in blocks, with the pauses that the recorder makes."""
+    receiver, gathering = BulkReceiver(sender.socket, function_addresses()), Gathering()
+    left, taken_at = messages, time.monotonic()
     while left:
         block = receiver.receive(1) if receiver.holds_message or sender.wait() else None
         if block is not None:
             left -= len(block)
             yield block
+            now = time.monotonic()
+            pause_s, taken_at = gathering.pause_s(len(block), len(block.data), now - taken_at), now
+            if left and pause_s:
+                time.sleep(pause_s)
 
 
 def _record(kind: Kind, data: bytes) -> RawRecord:

@@ -6,6 +6,7 @@ FIRST_S = 0.005
 LONGEST_S = 0.05
 MOST_RECORDS = 1500
 MOST_BYTES = 12 << 20
+TOO_MANY = 1.25
 
 
 class Gathering:
@@ -18,9 +19,14 @@ class Gathering:
         self._last_s = 0.0
 
     def pause_s(self, records: int, size: int, elapsed_s: float) -> float:
-        """Return how long to wait after `records` of `size` bytes came in `elapsed_s`; 0 where nothing came."""
+        """Return how long to wait after `records` of `size` bytes came in `elapsed_s`.
+
+        Not at all where nothing came, and where so much came that more must be waiting.
+        """
         if not records:
             self._last_s = 0.0
+            return 0.0
+        if records > TOO_MANY * MOST_RECORDS or size > TOO_MANY * MOST_BYTES:
             return 0.0
         growing_s = 2 * self._last_s if self._last_s else FIRST_S
         enough_s = elapsed_s * min(MOST_RECORDS / records, MOST_BYTES / max(size, 1))

@@ -33,3 +33,11 @@ def test_silence_is_followed_by_a_short_pause_again():
         gathering.pause_s(100, 1000, 0.05)
     assert gathering.pause_s(0, 0, 0.05) == 0.0
     assert gathering.pause_s(1, 100, 3.0) == FIRST_S
+
+
+@pytest.mark.parametrize(("records", "size"), [(4096, 1 << 20), (100, 16 << 20)])
+def test_there_is_no_pause_while_more_is_waiting(records, size):
+    gathering = Gathering()
+    gathering.pause_s(100, 1000, 0.05)
+    assert gathering.pause_s(records, size, 0.05) == 0.0
+    assert gathering.pause_s(100, 1000, 0.05) > 0.0
