@@ -49,7 +49,9 @@ def exact(effort: Effort) -> Iterator[Row]:
 
         def ours() -> float:
             sender.send_all()
-            verify(through_log(sender, config, plan, len(messages), Path(folder) / "run.log"), truth)
+            log = Path(folder) / "run.log"
+            log.unlink(missing_ok=True)
+            verify(through_log(sender, config, plan, len(messages), log), truth)
             return float(len(images))
 
         def alone() -> float:

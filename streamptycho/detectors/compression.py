@@ -125,10 +125,10 @@ def _framed(source: Array, shuffled: bool, dtype: np.dtype[Any], shape: tuple[in
         return data
     begin, end = FRAME_HEADER.size, source.size
     if shuffled:
-        status = kernels.decode_bslz4(source, begin, end, total, block_bytes // size, rows.start, (0, width), data)
+        status = kernels.decode_bslz4(source, begin, end, 0, total, block_bytes // size, rows.start, (0, width), data)
     else:
         flat = data.reshape(-1).view(np.uint8)
-        status = kernels.decode_lz4(source, begin, end, total * size, block_bytes, rows.start * width * size, flat)
+        status = kernels.decode_lz4(source, begin, end, 0, total * size, block_bytes, rows.start * width * size, flat)
     if status == kernels.FRAME_TRUNCATED:
         raise TruncatedPayloadError(f"payload of {source.size} bytes ends before its {declared} decoded bytes do")
     if status != kernels.FRAME_OK:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from streamptycho.detectors.kernels import FRAME_CORRUPT, FRAME_OK, FRAME_TRUNCATED, decode_bslz4, decode_lz4
+from streamptycho.detectors.kernels import FRAME_CORRUPT, FRAME_OK, FRAME_TRUNCATED, decode_bslz4, decode_lz4, length_at
 from streamptycho.detectors.region_kernel import bin_down, cut_out, mask_line
 
 RAW, LZ4, BSLZ4 = range(3)
 
 _FRAME_HEADER_BYTES = 12
 _DEFAULT_BLOCK_BYTES = 8192
+_TOGETHER = 8
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -25,10 +26,43 @@ def _big_endian(data: Any, at: Any, size: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _skip_blocks(data: Any, payload: Any, first_byte: Any, found: Any) -> None:
+    """Find the block with byte `first_byte` of each frame: where it begins in its payload and in the frame, (N, 2).
+
+    Every step waits for the length that it reads: with several frames in turn they wait together. What does not look
+    like blocks is left as it is, to be decoded, and refused, from its beginning.
+    """
+    most = np.int64(0)
+    steps = np.zeros(len(found), np.int64)
+    for frame in range(len(found)):
+        begin, end = payload[frame, 0], payload[frame, 1]
+        found[frame, 0], found[frame, 1] = begin + _FRAME_HEADER_BYTES, 0
+        if end - begin < _FRAME_HEADER_BYTES:
+            continue
+        block_bytes = np.int64(_big_endian(data, begin + 8, 4)) or _DEFAULT_BLOCK_BYTES
+        steps[frame] = first_byte // block_bytes
+        found[frame, 1] = steps[frame] * block_bytes
+        most = max(most, steps[frame])
+    for step in range(most):
+        for frame in range(len(found)):
+            if step < steps[frame]:
+                at, end = found[frame, 0], payload[frame, 1]
+                packed = length_at(data, at, end)
+                if packed < 0 or packed > end - at - 4:
+                    steps[frame] = 0
+                    found[frame, 0], found[frame, 1] = payload[frame, 0] + _FRAME_HEADER_BYTES, 0
+                else:
+                    found[frame, 0] = at + 4 + packed
+
+
+@njit(cache=True, nogil=True)
 def _decode(
-    data: Any, begin: Any, end: Any, encoding: Any, height: Any, first_row: Any, columns: Any, rows: Any
+    data: Any, begin: Any, end: Any, encoding: Any, height: Any, first_row: Any, columns: Any, rows: Any, known: Any
 ) -> int:
-    """Fill columns `columns` of `rows`, rows of a frame from `first_row` on, from the payload `data[begin:end]`."""
+    """Fill columns `columns` of `rows`, rows of a frame from `first_row` on, from the payload `data[begin:end]`.
+
+    `known` (2,) is what `_skip_blocks` found.
+    """
     width, element_bytes = rows.shape[1], rows.itemsize
     total = height * width
     if encoding == RAW:
@@ -49,13 +83,15 @@ def _decode(
         declared, block_bytes = np.uint64(total * element_bytes), np.int64(_DEFAULT_BLOCK_BYTES)
     if declared != np.uint64(total * element_bytes) or block_bytes == 0:
         return FRAME_CORRUPT
-    begin += _FRAME_HEADER_BYTES
+    at, skipped = known[0], known[1]
     if encoding == BSLZ4:
         if block_bytes % (8 * element_bytes):
             return FRAME_CORRUPT
-        return decode_bslz4(data, begin, end, total, block_bytes // element_bytes, first_row, columns, rows)
+        block = block_bytes // element_bytes
+        return decode_bslz4(data, at, end, skipped // element_bytes, total, block, first_row, columns, rows)
     flat = rows.reshape(-1).view(np.uint8)
-    return decode_lz4(data, begin, end, total * element_bytes, block_bytes, first_row * width * element_bytes, flat)
+    first = first_row * width * element_bytes
+    return decode_lz4(data, at, end, skipped, total * element_bytes, block_bytes, first, flat)
 
 
 @njit(cache=True, nogil=True)
@@ -90,15 +126,23 @@ def cut_frames(
     columns = (max(corner[1], 0), min(corner[1] + width, rows.shape[1]))
     square = np.empty((height, width) if binning > 1 else (0, 0), rows.dtype)
     whole = binning == 1 and corner[0] == 0 and corner[1] == 0 and rows.shape == masked.shape
+    row_bytes = rows.shape[1] * rows.itemsize
+    known = np.empty((_TOGETHER, 2), np.int64)
     for frame in range(len(payload)):
+        if encoding != RAW and frame % _TOGETHER == 0:
+            those = payload[frame : frame + _TOGETHER]
+            found = known[: len(those)]
+            _skip_blocks(data, those, first_row * row_bytes, found)
         begin, end = payload[frame, 0], payload[frame, 1]
-        if _decode(data, begin, end, encoding, height_of_frame, first_row, columns, rows) != FRAME_OK:
+        place = known[frame % _TOGETHER]
+        if _decode(data, begin, end, encoding, height_of_frame, first_row, columns, rows, place) != FRAME_OK:
             return frame
         out = counts[frame, first_out:last_out]
         if whole:
             # One long line instead of many short ones.
+            line = out.reshape(-1)
             saturated[frame] = mask_line(
-                rows.reshape(-1), masked.reshape(-1), mask_known, largest_valid, top, out.reshape(-1)
+                rows.reshape(-1), 0, masked.reshape(-1), 0, mask_known, largest_valid, top, line, 0, line.size
             )
         elif binning == 1:
             saturated[frame] = cut_out(rows, corner[0], corner[1], masked, mask_known, largest_valid, top, out)

@@ -87,17 +87,19 @@ def _unshuffle_plane(plane: Any, groups: Any, first: Any, last: Any, out: Any) -
 
 
 @njit(cache=True, nogil=True)
-def _unshuffle_u16(shuffled: Any, groups: Any, first: Any, last: Any, data: Any, at: Any) -> bool:
-    """Undo the bit shuffle of groups `first` to `last` of 8 elements u16; group 0 belongs at `data[at]`.
+def _unshuffle_u16(shuffled: Any, groups: Any, first: Any, last: Any, data: Any, size: Any, at: Any) -> bool:
+    """Undo the bit shuffle of groups `first` to `last` of 8 elements u16; group 0 belongs at element `at` of `data`.
+
+    That is an address with room for `size` elements: counting who uses an array takes longer than a short line.
 
     Elements of groups before and behind them are written as well, to their places. False where there is no room for
     that; then nothing is.
     """
     steps = (last - first + STEP_GROUPS - 1) // STEP_GROUPS
     begin = min(first, groups - STEP_GROUPS * steps)
-    if begin < 0 or at + 8 * begin < 0 or at + 8 * (begin + STEP_GROUPS * steps) > data.size:
+    if begin < 0 or at + 8 * begin < 0 or at + 8 * (begin + STEP_GROUPS * steps) > size:
         return False
-    transpose_u16(shuffled + begin, groups, steps, data.ctypes.data + 2 * (at + 8 * begin))
+    transpose_u16(shuffled + begin, groups, steps, data + 2 * (at + 8 * begin))
     return True
 
 
@@ -222,7 +224,7 @@ def decode_lz4_block(source: Any, begin: Any, end: Any, target: Any, length: Any
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _length_at(source: Any, at: Any, end: Any) -> Any:
+def length_at(source: Any, at: Any, end: Any) -> Any:
     """Return the block length (u32, big-endian) at `at`, -1 where the bytes end."""
     if end - at < 4:
         return np.int64(-1)
@@ -236,13 +238,13 @@ def _length_at(source: Any, at: Any, end: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def decode_bslz4(
-    source: Any, begin: Any, end: Any, total: Any, block: Any, first_row: Any, columns: Any, rows: Any
+    source: Any, begin: Any, end: Any, skipped: Any, total: Any, block: Any, first_row: Any, columns: Any, rows: Any
 ) -> int:
     """Decode columns `columns[0]` to `columns[1]` of `rows` (R, W), rows of a frame from `first_row` on.
 
-    `source[begin:end]` is what follows the frame header of `total` elements; `block` is the number of elements in one
-    block. Blocks before the wanted elements are stepped over, those behind them are not looked at. Other columns are
-    overwritten or not, as is faster.
+    `source[begin:end]` are blocks of a frame of `total` elements from element `skipped` on, where a block begins;
+    `block` is the number of elements in one. Blocks before the wanted elements are stepped over, those behind them are
+    not looked at. Other columns are overwritten or not, as is faster.
     """
     element_bytes = rows.itemsize
     framed = total - total % 8
@@ -251,7 +253,9 @@ def decode_bslz4(
     words = np.empty(block // 8 + 1, np.uint64)
     plain = np.empty(block, rows.dtype)
     # An array that is used by its address only is freed at once where it was made: it has to be an argument.
-    return _decode_bslz4(source, begin, end, total, framed, block, first_row, columns, rows, shuffled, words, plain)
+    return _decode_bslz4(
+        source, begin, end, skipped, total, framed, block, first_row, columns, rows, shuffled, words, plain
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -259,6 +263,7 @@ def _decode_bslz4(
     source: Any,
     begin: Any,
     end: Any,
+    skipped: Any,
     total: Any,
     framed: Any,
     block: Any,
@@ -276,13 +281,13 @@ def _decode_bslz4(
     last = (first_row + rows.shape[0] - 1) * width + columns[1]
     origin = first_row * width
     narrow = 2 * (columns[1] - columns[0]) < width
-    address, room = source.ctypes.data, shuffled.ctypes.data
+    address, room, home = source.ctypes.data, shuffled.ctypes.data, data.ctypes.data
     at: Any = begin
-    for position in range(0, framed, block):
+    for position in range(skipped, framed, block):
         if position >= last:
             return FRAME_OK
         count = min(block, framed - position)
-        packed = _length_at(source, at, end)
+        packed = length_at(source, at, end)
         at += 4
         if packed < 0 or packed > end - at:
             return FRAME_TRUNCATED
@@ -301,13 +306,13 @@ def _decode_bslz4(
                     begin_group, end_group = (left - position) // 8, (right - position + 7) // 8
                     if right > left and not (
                         element_bytes == 2
-                        and _unshuffle_u16(room, groups, begin_group, end_group, data, position - origin)
+                        and _unshuffle_u16(room, groups, begin_group, end_group, home, data.size, position - origin)
                     ):
                         planes = planes or _planes_in_use(room, groups, element_bytes)
                         _unshuffle_groups(room, groups, planes, begin_group, end_group, words, plain)
                         data[left - origin : right - origin] = plain[left - position : right - position]
                     row += 1
-            elif element_bytes != 2 or not _unshuffle_u16(room, groups, 0, groups, data, position - origin):
+            elif element_bytes != 2 or not _unshuffle_u16(room, groups, 0, groups, home, data.size, position - origin):
                 planes = _planes_in_use(room, groups, element_bytes)
                 if position >= origin and position + count <= origin + data.size:
                     _unshuffle_groups(room, groups, planes, 0, groups, words, data[position - origin :][:count])
@@ -327,18 +332,21 @@ def _decode_bslz4(
 
 
 @njit(cache=True, nogil=True)
-def decode_lz4(source: Any, begin: Any, end: Any, total: Any, block: Any, first: Any, data: Any) -> int:
-    """Decode bytes `first` to `first + data.size` of the `total` that LZ4 blocks of `block` bytes hold."""
+def decode_lz4(source: Any, begin: Any, end: Any, skipped: Any, total: Any, block: Any, first: Any, data: Any) -> int:
+    """Decode bytes `first` to `first + data.size` of the `total` that LZ4 blocks of `block` bytes hold.
+
+    `source[begin:end]` are those from byte `skipped` on, where a block begins.
+    """
     last = first + data.size
     block = min(block, total)
     plain = np.empty(block + SLACK_BYTES, np.uint8)
     address, room = source.ctypes.data, plain.ctypes.data
     at: Any = begin
-    for position in range(0, total, block):
+    for position in range(skipped, total, block):
         if position >= last:
             return FRAME_OK
         count = min(block, total - position)
-        packed = _length_at(source, at, end)
+        packed = length_at(source, at, end)
         at += 4
         if packed < 0 or packed > end - at:
             return FRAME_TRUNCATED

@@ -9,22 +9,38 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True, inline="always")
-def mask_line(source: Any, hidden: Any, mask_known: bool, largest_valid: int, top: int, target: Any) -> int:
-    """Mask counts `source` (n,) into `target` (n,) as `cut_out` does; return how many were saturated."""
+def mask_line(
+    source: Any,
+    at: Any,
+    hidden: Any,
+    hidden_at: Any,
+    mask_known: bool,
+    largest_valid: int,
+    top: int,
+    target: Any,
+    out: Any,
+    count: Any,
+) -> int:
+    """Mask `count` counts of `source` (S,) from `at` on into `target` (T,) from `out` on; return how many saturated.
+
+    As `cut_out` does, with the mask of the first in `hidden` (M,) at `hidden_at`. Places are counted without a sign
+    and nothing is sliced: a slice of every short line would cost as much as its pixels.
+    """
     limit, not_measured = source.dtype.type(largest_valid), source.dtype.type(top)
     nothing = source.dtype.type(0)
+    at, hidden_at, out = np.uint64(at), np.uint64(hidden_at), np.uint64(out)
     # Counting would keep the compiler from using vectors of counts: only where there is something to count.
     largest = nothing
-    for j in range(target.size):
-        value = source[j]
-        seen = nothing if hidden[j] else value
+    for j in range(np.uint64(count)):
+        value, masked = source[at + j], hidden[hidden_at + j]
+        seen = nothing if masked else value
         largest = seen if seen > largest else largest
-        target[j] = not_measured if (value > limit) | hidden[j] else value
+        target[out + j] = not_measured if (value > limit) | masked else value
     saturated = 0
     if largest > limit:
-        for j in range(target.size):
-            over = source[j] > limit
-            saturated += over and not hidden[j] and (mask_known or source[j] != not_measured)
+        for j in range(np.uint64(count)):
+            value = source[at + j]
+            saturated += value > limit and not hidden[hidden_at + j] and (mask_known or value != not_measured)
     return int(saturated)
 
 
@@ -39,19 +55,24 @@ def cut_out(
     well; where the mask is not known, `top` itself stands for masked pixels and is not counted.
     """
     height, width = out.shape
+    row_pixels = rows.shape[1]
     first_row, last_row = max(0, -row_0), min(height, rows.shape[0] - row_0)
-    first_column, last_column = max(0, -column_0), min(width, rows.shape[1] - column_0)
+    first_column, last_column = max(0, -column_0), min(width, row_pixels - column_0)
     not_measured = rows.dtype.type(top)
+    source, hidden, target = rows.reshape(-1), masked.reshape(-1), out.reshape(-1)
     saturated = 0
     for i in range(height):
         if i < first_row or i >= last_row:
-            out[i, :] = not_measured
+            target[i * width : (i + 1) * width] = not_measured
             continue
-        out[i, :first_column] = not_measured
-        out[i, last_column:] = not_measured
-        source = rows[row_0 + i, column_0 + first_column : column_0 + last_column]
-        hidden = masked[i, first_column:last_column]
-        saturated += mask_line(source, hidden, mask_known, largest_valid, top, out[i, first_column:last_column])
+        for j in range(first_column):
+            target[i * width + j] = not_measured
+        for j in range(last_column, width):
+            target[i * width + j] = not_measured
+        begin = i * width + first_column
+        at = (row_0 + i) * row_pixels + column_0 + first_column
+        count = max(last_column - first_column, 0)
+        saturated += mask_line(source, at, hidden, begin, mask_known, largest_valid, top, target, begin, count)
     return int(saturated)
 
 

@@ -263,7 +263,7 @@ def test_any_columns_of_any_rows(dtype, shape, row_pair, column_pair, block_byte
     rows = room[1:-1]
     block = block_bytes // counts.itemsize
     columns = (left, right + 1)
-    done = kernels.decode_bslz4(payload, 12, payload.size, counts.size, block, first, columns, rows)
+    done = kernels.decode_bslz4(payload, 12, payload.size, 0, counts.size, block, first, columns, rows)
     assert done == kernels.FRAME_OK
     np.testing.assert_array_equal(rows[:, left : right + 1], counts[first : last + 1, left : right + 1])
     assert (room[0] == 7).all()
