@@ -256,7 +256,7 @@ class PipelineConfig(Section):
     reconstruct: ServiceAddress = ServiceAddress()
     tomography: ServiceAddress = ServiceAddress()
     high_water_mark: Count = 16
-    record_high_water_mark: Count = 8
+    record_high_water_mark: Count = 4
     drain_timeout_s: Positive = 120.0
 
 
