@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamptycho.detectors import compression, kernels
+from streamptycho.detectors import compression, frame_kernel, kernels
 from streamptycho.detectors.compression import CompressionError, TruncatedPayloadError, decompress
 from tests.data import shared_data
 
@@ -268,3 +268,59 @@ def test_any_columns_of_any_rows(dtype, shape, row_pair, column_pair, block_byte
     np.testing.assert_array_equal(rows[:, left : right + 1], counts[first : last + 1, left : right + 1])
     assert (room[0] == 7).all()
     assert (room[-1] == 7).all()
+
+
+def cut_rows(data, spans, encoding, shape, rows, dtype):
+    """Frames of rows as the compiled loop over many frames gives them, None for those that it cannot decode."""
+    height, width = rows.stop - rows.start, shape[1]
+    room, masked = np.empty((height, width), dtype), np.zeros((height, width), bool)
+    code = {"lz4": frame_kernel.LZ4, "bslz4": frame_kernel.BSLZ4}[encoding]
+    top = int(np.iinfo(dtype).max)
+    found, first = [], 0
+    while first < len(spans):
+        counts = np.zeros((len(spans) - first, height, width), dtype)
+        saturated = np.zeros(len(counts), np.int64)
+        done = frame_kernel.cut_frames(
+            data, spans[first:], code, shape[0], rows.start, room, (0, 0), masked, False, top, 1, (top, top), 0,
+            counts, saturated,
+        )  # fmt: skip
+        found += [*counts[:done], None][: len(counts)]
+        first += done + 1
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(DTYPES),
+    st.sampled_from(["lz4", "bslz4"]),
+    st.tuples(st.integers(0, 119), st.integers(0, 119)),
+    st.integers(1, 20),
+    st.integers(0, 2**32 - 1),
+)
+def test_frames_together_are_decoded_and_refused_as_each_by_itself(dtype, encoding, row_pair, frames, seed):
+    """Blocks of 8 kB: rows in the middle are found by stepping over those before them, in some of which is damage."""
+    rng = np.random.default_rng(seed)
+    shape, first, last = (120, 640), min(row_pair), max(row_pair)
+    rows = slice(first, last + 1)
+    payloads = []
+    for number in range(frames):
+        payload = bytearray(ENCODERS[encoding](frame(shape, dtype, seed + number)))
+        fate = rng.integers(0, 4)
+        if fate == 0:
+            payload[int(rng.integers(0, len(payload)))] ^= int(rng.integers(1, 256))
+        elif fate == 1:
+            del payload[int(rng.integers(0, len(payload))) :]
+        elif fate == 2:
+            payload[8:12] = struct.pack(">I", int(rng.choice([0, 8, 64, 8192, 1 << 31])))
+        payloads.append(bytes(payload))
+    ends = np.cumsum([0, *map(len, payloads)])
+    spans = np.stack([ends[:-1], ends[1:]], axis=1)
+    found = cut_rows(np.frombuffer(b"".join(payloads), np.uint8), spans, encoding, shape, rows, dtype)
+    for payload, counts in zip(payloads, found, strict=True):
+        try:
+            expected = decompress(payload, encoding, np.dtype(dtype), shape, rows)
+        except CompressionError:
+            expected = None
+        assert (counts is None) == (expected is None)
+        if expected is not None:
+            np.testing.assert_array_equal(counts, expected)
