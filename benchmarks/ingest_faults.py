@@ -48,9 +48,9 @@ def exact(effort: Effort) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, sending(messages, Path(folder)) as sender:
 
         def ours() -> float:
-            sender.send_all()
             log = Path(folder) / "run.log"
             log.unlink(missing_ok=True)
+            sender.send_all()
             verify(through_log(sender, config, plan, len(messages), log), truth)
             return float(len(images))
 
