@@ -8,6 +8,7 @@ exactly.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import subprocess
@@ -45,6 +46,9 @@ QUICK_MESSAGES, MESSAGES = 2_000, 50_000
 SLOW = {"dectris_stream2-blocks": 10_000, "ingest": 10_000}
 WARM_UP = 2_000
 LARGEST_GROWTH_MB = 200.0
+# What is remembered on purpose, for late frames and repeated names, is bounded, and may fill up in the second half.
+KEPT_OBJECTS = 10_000
+KEPT_OBJECTS_PER_MESSAGE = 0.1
 SEED = 1
 
 
@@ -65,6 +69,7 @@ class Outcome:
     slowest_s: float = 0.0
     start_mb: float = 0.0
     peak_mb: float = 0.0
+    objects_kept: int = 0
 
 
 class Detector:
@@ -143,7 +148,7 @@ class Ingest:
         tree = {
             "detector": {"region": {"size_px": 24}, "energy_ev": 6200, "distance_m": 2, "pixel_m": 75e-6},
             "positions": {"time": None},
-            "pairing": {"match": "order", "positions_timeout_s": 0.5, "max_waiting_frames": 5_000},
+            "pairing": {"match": "order", "positions_timeout_s": 0.5, "max_waiting_frames": 5_000, "max_waiting_rows": 200_000},
         }
         self._stage = IngestStage(Config.model_validate(tree))
         self._positions = [make for _, make in bytes_of.makers("pandabox")]
@@ -273,6 +278,9 @@ def attack(protocol: str, messages: int, seed: int) -> Outcome:
             silent = False
         if number == min(WARM_UP, messages // 2):
             outcome.start_mb = _peak_mb()
+        if number == messages // 2:
+            outcome.objects_kept = -_live_objects()
+    outcome.objects_kept += _live_objects()
     outcome.peak_mb, outcome.reasons = _peak_mb(), dict(reasons.most_common())
     return outcome
 
@@ -301,6 +309,9 @@ def faults_of(outcome: Outcome) -> list[str]:
     found += [f"{outcome.without_answer} messages without an answer"] if outcome.without_answer else []
     found += [f"{outcome.good_lost} of {outcome.good_series} good series lost"] if outcome.good_lost else []
     found += [f"memory grew by {grown_mb:.0f} MB"] if grown_mb > LARGEST_GROWTH_MB else []
+    half = outcome.messages / 2
+    if outcome.objects_kept > KEPT_OBJECTS + KEPT_OBJECTS_PER_MESSAGE * half:
+        found += [f"{outcome.objects_kept} objects of {half:.0f} messages were kept: memory grows with the messages"]
     return [f"{outcome.protocol}: {text}" for text in found]
 
 
@@ -328,10 +339,17 @@ def survival(effort: Effort) -> Iterator[Row]:
                 "decoded": outcome.decoded,
                 "peak_mb": outcome.peak_mb,
                 "grown_mb": outcome.peak_mb - outcome.start_mb,
+                "objects_kept": outcome.objects_kept,
                 "slowest_s": outcome.slowest_s,
                 **{f"counted {reason}": count for reason, count in outcome.reasons.items()},
             },
         )
+
+
+def _live_objects() -> int:
+    """Return how many pieces of memory Python's objects take, which noise does not reach as it does megabytes."""
+    gc.collect()
+    return sys.getallocatedblocks()
 
 
 def _peak_mb() -> float:

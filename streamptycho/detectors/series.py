@@ -15,6 +15,7 @@ from streamptycho.detectors.fields import FrameError, check_size
 from streamptycho.detectors.mask import load_mask, mask_for
 from streamptycho.geometry import Geometry, GeometryError
 from streamptycho.messages import Anomaly, Array, FrameBlock, Reason, SeriesEnd, SeriesStart
+from streamptycho.naming import UniqueNames
 
 Unit = Literal["frames", "rows", "messages", "pixels"]
 
@@ -87,7 +88,7 @@ class SeriesAssembler:
         self._held: list[tuple[Image, int]] = []
         self._saturated_px = 0
         self._saturation_told_ns: int | None = None
-        self._named: dict[str, int] = {}
+        self._names = UniqueNames()
 
     @property
     def series(self) -> str | None:
@@ -123,9 +124,7 @@ class SeriesAssembler:
 
     def unique(self, name: str) -> str:
         """Return the name, or one made from it if a series was called so before: detectors restart their count."""
-        times = self._named.get(name, 0)
-        self._named[name] = times + 1
-        return f"{name}#{times + 1}" if times else name
+        return self._names.unique(name)
 
     def image(self, image: Image, received_ns: int) -> Iterator[DetectorMessage]:
         """Take an image of the current series."""

@@ -16,6 +16,8 @@ from streamptycho.memory import ReusedMemory
 from streamptycho.messages import DiffractionBatch, ProjectionEnd, ProjectionStart, Reason, ScanEnd
 from streamptycho.pairing.frames import Resolved
 
+KNOWN_NUMBERS = 1 << 16
+
 PairedMessage = ProjectionStart | DiffractionBatch | ProjectionEnd | ScanEnd
 
 
@@ -65,7 +67,7 @@ class ProjectionWriter:
         self._batch: list[Resolved] = []
         self._in_batch = 0
         self._used: set[int] = set()
-        self._next_number = 0
+        self._next_number = self._lowest_free = 0
 
     @property
     def is_open(self) -> bool:
@@ -186,10 +188,17 @@ class ProjectionWriter:
             self.out.append(ScanEnd(scan_id=self.scan_id, reason=reason, projections=self.projections))
 
     def _number(self, label: Any) -> int:
-        wanted = isinstance(label, int) and not isinstance(label, bool) and label >= 0 and label not in self._used
+        whole = isinstance(label, int) and not isinstance(label, bool)
+        wanted = whole and label >= self._lowest_free and label not in self._used
         number = int(label) if wanted else self._next_number
-        self._used.add(number)
         self._next_number = max(self._next_number, number + 1)
+        self._used.add(number)
+        while self._lowest_free in self._used:
+            self._used.remove(self._lowest_free)
+            self._lowest_free += 1
+        if len(self._used) > KNOWN_NUMBERS:
+            self._lowest_free = self._next_number
+            self._used.clear()
         return number
 
 

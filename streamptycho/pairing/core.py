@@ -24,10 +24,11 @@ from streamptycho.pairing.errors import AngleMissingError, GeometryUnknownError
 from streamptycho.pairing.frames import Placed, Series
 from streamptycho.pairing.matching import Matcher
 from streamptycho.pairing.placing import Placer
-from streamptycho.pairing.rows import Acquisition
+from streamptycho.pairing.rows import LEAST_ROWS, Acquisition
 
 GRACE_S = 2.0
 ROW_LOOKS = 16
+MOST_OPEN_SERIES = 4096
 
 
 class Pairing:
@@ -64,8 +65,6 @@ class Pairing:
         self._cutter = cutter(projections, self._writer, round(reorder_s * 1e9))
         self._matcher = Matcher(pairing)
         self._placer = Placer(pairing, self._matcher)
-        self._series: dict[str, Series] = {}
-        self._acquisitions: dict[str, Acquisition] = {}
         self._queue: deque[Series] = deque()
         self._head: Series | None = None
         self._newest_delivered = -1
@@ -162,7 +161,7 @@ class Pairing:
     def finish(self, now_ns: int, reason: str) -> Iterator[PairedMessage]:
         """Nothing more will come: account for all that waits and end the scan."""
         if not self._writer.scan_ended:
-            for acquisition in self._acquisitions.values():
+            for acquisition in self._matcher.acquisitions:
                 acquisition.ended = True
             self._advance(now_ns, finish_reason=reason)
             self._cutter.finish(reason)
@@ -182,7 +181,7 @@ class Pairing:
 
     def _start_series(self, message: SeriesStart, now_ns: int) -> None:
         self._detector_ns = now_ns
-        known = self._series.get(message.series)
+        known = self._matcher.series.named(message.series)
         same = known is not None and known.start.epoch_s == message.epoch_s and known.ended_ns is None
         if known is not None and same and not known.closed and not known.delivered:
             self._note(known, Reason.DUPLICATE)
@@ -192,15 +191,14 @@ class Pairing:
                 f"series {message.series} says too little to fix the scale of a reconstruction: "
                 "set detector.energy_ev, detector.distance_m and detector.pixel_m, and choose a square detector.region"
             )
-        series = Series(message, len(self._matcher.series))
+        series = Series(message, self._matcher.series.count)
         self._placer.add_series(series)
-        self._series[message.series] = series
         self._queue.append(series)
         self._counts["series"] += 1
 
     def _end_series(self, message: SeriesEnd, now_ns: int) -> None:
         self._detector_ns = now_ns
-        series = self._series.get(message.series)
+        series = self._matcher.series.named(message.series)
         if series is None:
             self._note(None, Reason.STRAY)
         elif series.ended_ns is None:
@@ -209,7 +207,7 @@ class Pairing:
     def _take_frames(self, block: FrameBlock, now_ns: int) -> None:
         self._detector_ns = now_ns
         self._counts["frames_received"] += len(block.index)
-        series = self._series.get(block.series)
+        series = self._matcher.series.named(block.series)
         if series is None or series.closed:
             self._note(None, Reason.STRAY if series is None else Reason.LATE, len(block.index))
             return
@@ -229,17 +227,17 @@ class Pairing:
 
     def _start_acquisition(self, message: AcquisitionStart, now_ns: int) -> None:
         self._positions_ns = now_ns
-        if message.acquisition in self._acquisitions:
+        if self._matcher.acquisitions.named(message.acquisition) is not None:
             self._note(self._head, Reason.DUPLICATE)
             return
-        acquisition = Acquisition(message, len(self._matcher.acquisitions))
+        acquisition = Acquisition(message, self._matcher.acquisitions.count)
         self._matcher.add_acquisition(acquisition)
-        self._acquisitions[message.acquisition] = acquisition
         self._counts["acquisitions"] += 1
+        self._limit_rows(LEAST_ROWS)
 
     def _end_acquisition(self, message: AcquisitionEnd, now_ns: int) -> None:
         self._positions_ns = now_ns
-        acquisition = self._acquisitions.get(message.acquisition)
+        acquisition = self._matcher.acquisitions.named(message.acquisition)
         if acquisition is None:
             self._note(self._head, Reason.STRAY)
             return
@@ -249,9 +247,11 @@ class Pairing:
     def _take_rows(self, block: PositionBlock, now_ns: int) -> None:
         self._positions_ns = now_ns
         self._counts["rows_received"] += len(block.row)
-        acquisition = self._acquisitions.get(block.acquisition)
+        acquisition = self._matcher.acquisitions.named(block.acquisition)
         if acquisition is None or acquisition.ended:
             self._note(self._head, Reason.STRAY, len(block.row))
+            return
+        if acquisition.over:
             return
         if self._by_angle and block.angle_deg is None:
             raise AngleMissingError(
@@ -278,7 +278,7 @@ class Pairing:
             self.trouble = text or self.trouble
 
     def _take_anomaly(self, message: Anomaly) -> None:
-        series = self._series.get(message.series) if message.series is not None else self._head
+        series = self._matcher.series.named(message.series) if message.series is not None else self._head
         explains = (
             message.source == "detector"
             and message.unit == "frames"
@@ -311,13 +311,21 @@ class Pairing:
             self._head = None
 
     def _limit_waiting(self, now_ns: int) -> None:
-        """Drop the oldest frames without position, when too many wait for theirs or behind them."""
+        """Drop the oldest frames without position, when too many frames or series wait for theirs or behind them."""
         while (excess := self._unsettled - self.config.max_waiting_frames) > 0:
             series = next((s for s in self._open_series() if len(s.waiting)), None)
             if series is None:
                 return
             self._give_up(series, series.waiting.indices()[:excess], Reason.OVERFLOW)
             self._advance(now_ns)
+        while self._is_crowded and self._head is not None and not self._writer.scan_ended:
+            self._give_up(self._head, self._head.waiting.indices(), Reason.OVERFLOW)
+            self._advance(now_ns)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether too many series wait for the one before them to end."""
+        return len(self._queue) > MOST_OPEN_SERIES
 
     def _give_up_waiting(self, now_ns: int) -> None:
         for series in self._open_series():
@@ -365,7 +373,7 @@ class Pairing:
 
     def _end_reason(self, series: Series, now_ns: int) -> str | None:
         """Return why no more frames of a series are expected, None while they are."""
-        followed = self._newest_delivered > series.order
+        followed = self._newest_delivered > series.order or self._is_crowded
         if series.ended_ns is None:
             return "superseded" if followed else None
         quiet_s = (now_ns - max(series.ended_ns, series.last_frame_ns)) * 1e-9

@@ -220,11 +220,10 @@ class AngleCutter:
         self._held: dict[int, _Frame] = {}
         self._undecided: _Frame | None = None
         self._first_angle_deg = math.nan
-        self._early: list[_Frame] = []
         self._decided: list[_Frame] = []
         self._lost: Counter[Reason] = Counter()
         self._anomalies: Counter[Reason] = Counter()
-        self._early_frame = 0
+        self._first_lost = 0
 
     def begin(self, series: Series, geometry: Geometry) -> None:
         """Go on with the projection of the series before, if the angle is the same."""
@@ -264,8 +263,8 @@ class AngleCutter:
 
     def finish(self, reason: str) -> None:
         """End the last projection."""
-        if not self.writer.is_open and (self._early or self._lost):
-            self._open(math.nan, self._early_frame)
+        if not self.writer.is_open and self._lost:
+            self._open(math.nan, self._first_lost)
         self._close(reason)
 
     def _waited(self) -> bool:
@@ -279,8 +278,8 @@ class AngleCutter:
         if missing <= 0:
             return
         self._decide_before(None)
-        if not self.writer.is_open and not self._early and not self._lost:
-            self._early_frame = self._base + self._next
+        if not self.writer.is_open and not self._lost:
+            self._first_lost = self._base + self._next
         self._lost.update(series.take_explained(missing))
         self._next = frame
 
@@ -289,12 +288,11 @@ class AngleCutter:
         item, self._undecided = self._undecided, None
         if item is None:
             return
-        if not math.isfinite(item.angle_deg):
-            self._keep(item)
-        elif not self.writer.is_open:
-            self._open(item.angle_deg, self._early_frame if self._early or self._lost else item.frame)
-            self._decided.append(item)
-        elif not abs(item.angle_deg - self._first_angle_deg) > self.step_deg:
+        if not self.writer.is_open:
+            self._open(item.angle_deg, self._first_lost if self._lost else item.frame)
+        elif not math.isfinite(self._first_angle_deg):
+            self._first_angle_deg = item.angle_deg
+        if not abs(item.angle_deg - self._first_angle_deg) > self.step_deg:
             self._decided.append(item)
         elif following is not None and abs(following.angle_deg - item.angle_deg) > self.step_deg / 2:
             self._hand_on()
@@ -305,21 +303,11 @@ class AngleCutter:
             self._open(item.angle_deg, item.frame)
             self._decided.append(item)
 
-    def _keep(self, item: _Frame) -> None:
-        if self.writer.is_open:
-            self._decided.append(item)
-            return
-        if not self._early and not self._lost:
-            self._early_frame = item.frame
-        self._early.append(item)
-
     def _open(self, angle_deg: float, first_frame: int) -> None:
         if self._geometry is None:
             return
         self._first_angle_deg = angle_deg
         self.writer.open(self._geometry, n_frames=None, first_frame=first_frame)
-        self._decided.extend(self._early)
-        self._early.clear()
 
     def _hand_on(self, *, measures_angle: bool = True) -> None:
         """Give what was decided to the open projection."""

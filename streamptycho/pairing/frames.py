@@ -104,7 +104,7 @@ class Series:
     def __init__(self, start: SeriesStart, order: int) -> None:
         self.start = start
         self.order = order
-        self.waiting = WaitingFrames(start.n_frames or 1024)
+        self.waiting = WaitingFrames()
         self.resolved: list[Resolved] = []
         self.explained: Counter[Reason] = Counter()
         self.anomalies: Counter[Reason] = Counter()
@@ -117,6 +117,11 @@ class Series:
         self.last_frame_ns = 0
         self.ended_ns: int | None = None
         self.closed = False
+
+    @property
+    def name(self) -> str:
+        """Identity of the series."""
+        return self.start.series
 
     @property
     def frames_sent(self) -> int:
@@ -206,7 +211,7 @@ class Series:
     def close(self) -> None:
         """Take no more frames and free what only they needed."""
         self.closed = True
-        self.waiting = WaitingFrames(1)
+        self.waiting = WaitingFrames()
 
     def take_anomalies(self) -> Counter[Reason]:
         """Return what was noted since the last call."""

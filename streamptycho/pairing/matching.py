@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import numpy as np
-
 from streamptycho.config import PairingConfig
-from streamptycho.messages import Array
+from streamptycho.pairing.armed import Armed
 from streamptycho.pairing.errors import ClockError
 from streamptycho.pairing.frames import Series
 from streamptycho.pairing.rows import Acquisition
@@ -17,7 +15,7 @@ Verdict = Acquisition | Literal["none", "undecided"]
 
 
 class Matcher:
-    """Knows all series and acquisitions of a scan, in the order in which they were armed.
+    """Knows the series and acquisitions of a scan, in the order in which they were armed.
 
     By order, series k belongs to acquisition k. By time, a series and an acquisition belong together when each is the
     other's nearest in time, and not further apart than the window. That is final as soon as nothing which may still be
@@ -27,14 +25,18 @@ class Matcher:
     ----------
     config
         Method, window and clock offset.
+
+    Attributes
+    ----------
+    series, acquisitions
+        Those that may still be asked for.
     """
 
     def __init__(self, config: PairingConfig) -> None:
         self.config = config
-        self.series: list[Series] = []
-        self.acquisitions: list[Acquisition] = []
-        self._series_s = np.zeros(0)
-        self._acquisitions_s = np.zeros(0)
+        self.series: Armed[Series] = Armed()
+        self.acquisitions: Armed[Acquisition] = Armed()
+        self._frames_over = 0
         offset = config.clock_offset_s
         self._offset_s = 0.0 if offset == "measured" else float(offset)
 
@@ -52,8 +54,7 @@ class Matcher:
                 f"series {series.start.series} has no absolute time, which pairing.match: time needs: "
                 "use a stream that has one (DECTRIS Stream V2), or set pairing.match: order"
             )
-        self.series.append(series)
-        self._series_s = np.append(self._series_s, math.nan if epoch_s is None else epoch_s)
+        self.series.add(series, math.nan if epoch_s is None else epoch_s)
 
     def add_acquisition(self, acquisition: Acquisition) -> None:
         """Take note of an acquisition.
@@ -69,66 +70,83 @@ class Matcher:
                 f"acquisition {acquisition.start.acquisition} has no absolute time, which pairing.match: time needs: "
                 "update the PandABox server to 3.0 or later, or set pairing.match: order"
             )
-        self.acquisitions.append(acquisition)
-        time_s = math.nan if epoch_s is None else epoch_s - self._offset_s
-        self._acquisitions_s = np.append(self._acquisitions_s, time_s)
+        self.acquisitions.add(acquisition, math.nan if epoch_s is None else epoch_s - self._offset_s)
+
+    def end_series(self, series: Series) -> None:
+        """Take note that a series, the oldest that was not, is over."""
+        self.series.end(series)
+        self._frames_over += series.frames_sent
+
+    def end_acquisition(self, acquisition: Acquisition) -> None:
+        """Take note that no frame will ask for the rows of an acquisition any more."""
+        self.acquisitions.end(acquisition)
+
+    def frames_before(self, series: Series) -> int | None:
+        """Return how many frames the series before took, None while that may change."""
+        frames = self._frames_over
+        for order in range(series.order - 1, -1, -1):
+            other = self.series.at(order)
+            if other is None or other.closed:
+                break
+            if other.start.n_frames is None:
+                return None
+            frames += other.frames_sent
+        return frames
 
     def find(self, series: Series, *, nothing_follows: bool = False) -> Verdict:
         """Return the acquisition of a series, "none" when it provably has none, or "undecided".
 
         `nothing_follows` says that no series and no acquisition will be armed any more.
         """
-        if self.config.one_acquisition:
-            return self.acquisitions[0] if self.acquisitions else _undecided(nothing_follows)
         method = self._method()
         if method is None:
             return _undecided(nothing_follows)
-        if method == "order":
-            if series.order < len(self.acquisitions):
-                return self.acquisitions[series.order]
+        if method == "time":
+            return self._find_by_time(series, nothing_follows)
+        order = series.order if method == "order" else 0
+        if order >= self.acquisitions.count:
             return _undecided(nothing_follows)
-        return self._find_by_time(series, nothing_follows)
+        return _if_kept(self.acquisitions.at(order))
 
-    def _method(self) -> Literal["time", "order"] | None:
+    def _method(self) -> Literal["time", "order", "first"] | None:
+        if self.config.one_acquisition:
+            return "first"
         if self.config.match != "auto":
             return self.config.match
-        if not self.series or not self.acquisitions:
+        if not self.series.count or not self.acquisitions.count:
             return None
-        both = math.isfinite(self._series_s[0]) and math.isfinite(self._acquisitions_s[0])
+        both = math.isfinite(self.series.first_s) and math.isfinite(self.acquisitions.first_s)
         return "time" if both else "order"
 
     def _find_by_time(self, series: Series, nothing_follows: bool) -> Verdict:
-        here_s = float(self._series_s[series.order])
-        nearest = _nearest(self._acquisitions_s, here_s)
+        here_s = self.series.time_of_s(series)
         if not math.isfinite(here_s):
             return "none"
+        nearest = self.acquisitions.nearest(here_s)
+        there_s = math.inf if nearest is None else self.acquisitions.time_of_s(nearest)
+        apart_s = abs(there_s - here_s)
         later_s = math.inf if nothing_follows else self._next_acquisition_after_s()
-        apart_s = math.inf if nearest is None else abs(float(self._acquisitions_s[nearest]) - here_s)
         if nearest is None or apart_s > self.config.match_window_s:
             return "none" if later_s > here_s + self.config.match_window_s else "undecided"
         if later_s < here_s + apart_s:
             return "undecided"
-        there_s = float(self._acquisitions_s[nearest])
-        if _nearest(self._series_s, there_s) != series.order:
+        if self.series.nearest(there_s) is not series:
             return "none"
         later_s = math.inf if nothing_follows else self._next_series_after_s()
-        return self.acquisitions[nearest] if later_s >= there_s + apart_s else "undecided"
+        return _if_kept(nearest) if later_s >= there_s + apart_s else "undecided"
 
     def _next_acquisition_after_s(self) -> float:
-        if not self.acquisitions:
-            return -math.inf
-        return float(self._acquisitions_s[-1]) + max(self.acquisitions[-1].newest_time_s, 0.0)
+        newest = self.acquisitions.newest
+        return -math.inf if newest is None else self.acquisitions.newest_s + max(newest.newest_time_s, 0.0)
 
     def _next_series_after_s(self) -> float:
-        return float(self._series_s[-1]) + self.series[-1].newest_exposure_s
-
-
-def _nearest(times_s: Array, value_s: float) -> int | None:
-    distance = np.abs(times_s - value_s)
-    if not np.isfinite(distance).any():
-        return None
-    return int(np.nanargmin(distance))
+        newest = self.series.newest
+        return -math.inf if newest is None else self.series.newest_s + newest.newest_exposure_s
 
 
 def _undecided(nothing_follows: bool) -> Verdict:
     return "none" if nothing_follows else "undecided"
+
+
+def _if_kept(acquisition: Acquisition | None) -> Verdict:
+    return "none" if acquisition is None or acquisition.over else acquisition

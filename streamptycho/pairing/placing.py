@@ -11,7 +11,7 @@ from streamptycho.pairing.by_time import TimePositions
 from streamptycho.pairing.errors import ClockError
 from streamptycho.pairing.frames import Placed, Series
 from streamptycho.pairing.matching import Matcher
-from streamptycho.pairing.rows import Acquisition
+from streamptycho.pairing.rows import LEAST_ROWS, Acquisition
 
 # Projections leave in order of their series, so those behind many undecided ones need no verdict yet.
 MAX_UNDECIDED = 8
@@ -51,7 +51,7 @@ class Placer:
 
     def bind(self) -> None:
         """Give an acquisition to every series that has none and for which it is certain."""
-        if self.matcher.acquisitions:
+        if self.matcher.acquisitions.count:
             undecided = 0
             for series in list(self._unbound):
                 self._bind(series, nothing_follows=False)
@@ -121,15 +121,18 @@ class Placer:
         tuple
             How many rows that were, and what the operator should know of them.
         """
-        unused = [acquisition for acquisition in self.matcher.acquisitions if not self._users.get(acquisition)]
-        held, gone, names = sum(acquisition.held_rows for acquisition in unused), 0, []
+        unused = [acquisition for acquisition in self.matcher.acquisitions if self._may_be_used(acquisition)]
+        held, gone, names = sum(map(_held_rows, unused)), 0, []
         for acquisition in unused:
             if held <= most_rows:
                 break
+            held -= _held_rows(acquisition)
             if rows := acquisition.waiting_rows:
-                held, gone = held - acquisition.held_rows, gone + rows
-                names.append(acquisition.start.acquisition)
+                gone += rows
+                names.append(acquisition.name)
                 acquisition.forget()
+            if acquisition.ended:
+                self._end(acquisition)
         if not gone:
             return 0, ""
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -139,7 +142,8 @@ class Placer:
         )
 
     def release(self, series: Series) -> None:
-        """Forget a series that was ended, and the rows that only it needed."""
+        """Let a series go that was ended, and the rows that only it needed."""
+        self.matcher.end_series(series)
         positions = self._positions.pop(series, None)
         self._unbound.pop(series, None)
         self._touched.pop(series, None)
@@ -147,7 +151,8 @@ class Placer:
             acquisition = positions.acquisition
             self._users[acquisition].remove(series)
             if not self.config.one_acquisition:
-                acquisition.forget()
+                if not self._users[acquisition]:
+                    self._end(acquisition)
             elif not any(earlier.order < series.order for earlier in self._unbound):
                 others = [self._positions.get(other) for other in self._users[acquisition]]
                 if isinstance(positions, RowPositions):
@@ -155,6 +160,15 @@ class Placer:
                     positions.forget_rows(series.frames_sent, rest)
                 else:
                     positions.forget_rows([other for other in others if isinstance(other, TimePositions)])
+
+    def _may_be_used(self, acquisition: Acquisition) -> bool:
+        return not acquisition.over and not self._users.get(acquisition)
+
+    def _end(self, acquisition: Acquisition) -> None:
+        acquisition.forget()
+        acquisition.over = True
+        self._users.pop(acquisition, None)
+        self.matcher.end_acquisition(acquisition)
 
     def _bind(self, series: Series, nothing_follows: bool) -> None:
         found = self.matcher.find(series, nothing_follows=nothing_follows)
@@ -179,10 +193,8 @@ class Placer:
     def _by_row(self, series: Series, acquisition: Acquisition) -> RowPositions | None:
         if not self.config.one_acquisition:
             return RowPositions(acquisition, 0, series.waiting)
-        before = self.matcher.series[: series.order]
-        if any(s.start.n_frames is None and not s.closed for s in before):
-            return None
-        return RowPositions(acquisition, sum(s.frames_sent for s in before), series.waiting)
+        first_row = self.matcher.frames_before(series)
+        return None if first_row is None else RowPositions(acquisition, first_row, series.waiting)
 
     def _by_time(self, series: Series, acquisition: Acquisition, nothing_follows: bool) -> TimePositions | None:
         apart_s = self._apart_s(series, acquisition)
@@ -206,3 +218,8 @@ class Placer:
                 "pair by row, or arm the position source for every series"
             )
         return 0.0
+
+
+def _held_rows(acquisition: Acquisition) -> int:
+    """Return how many rows there is memory for; one without any costs as much as a few."""
+    return max(acquisition.held_rows, LEAST_ROWS)

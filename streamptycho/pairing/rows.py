@@ -22,12 +22,19 @@ class Acquisition:
         Its announcement; rows before `start.missed` never come.
     order
         How many acquisitions were started before.
+
+    Attributes
+    ----------
+    ended
+        Whether its source sends no more rows.
+    over
+        Whether no frame will ask for its rows.
     """
 
     def __init__(self, start: AcquisitionStart, order: int) -> None:
         self.start = start
         self.order = order
-        self.ended = False
+        self.ended = self.over = False
         self.captures_angle = False
         self.newest_row = start.missed - 1
         self.newest_time_s = 0.0
@@ -38,6 +45,11 @@ class Acquisition:
         self._present = np.zeros(len(self._table), dtype=bool)
         self._ordered = _Table()
         self._ordered_rows = 0
+
+    @property
+    def name(self) -> str:
+        """Identity of the acquisition."""
+        return self.start.acquisition
 
     @property
     def epoch_s(self) -> float | None:

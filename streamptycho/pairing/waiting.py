@@ -81,17 +81,12 @@ class Counts:
 
 
 class WaitingFrames:
-    """The frames of one series that wait, in the order in which they came, found by their index.
+    """The frames of one series that wait, in the order in which they came, found by their index."""
 
-    Parameters
-    ----------
-    frames
-        How many may come, as far as that is known.
-    """
-
-    def __init__(self, frames: int) -> None:
-        self._place = np.zeros(max(min(frames, 1 << 16), 1), np.int32)
-        self._columns = _Columns(max(min(frames, _AT_LEAST), 1))
+    def __init__(self) -> None:
+        # little until there are frames: a scan may have thousands of series without any, or that are over
+        self._place = np.zeros(1, np.int32)
+        self._columns = _Columns(1)
         self._begin = self._end = self._waiting = 0
         self._blocks: dict[int, Array] = {}
         self._alive_in: dict[int, int] = {}
@@ -183,14 +178,14 @@ class WaitingFrames:
 
     def _reserve(self, indices: int, frames: int) -> None:
         if indices > len(self._place):
-            grown = np.zeros(max(2 * len(self._place), indices), np.int32)
+            grown = np.zeros(max(2 * len(self._place), indices, _AT_LEAST), np.int32)
             grown[: len(self._place)] = self._place
             self._place = grown
         if self._end + frames <= len(self._columns):
             return
         part = slice(self._begin, self._end)
         alive = self._begin + np.flatnonzero(self._columns.alive[part])
-        room = len(self._columns)
+        room = max(len(self._columns), _AT_LEAST)
         while room < 2 * (len(alive) + frames):
             room *= 2
         self._columns = self._columns.packed(alive, room)

@@ -16,6 +16,7 @@ import numpy as np
 
 from streamptycho.config import PositionsConfig
 from streamptycho.messages import AcquisitionEnd, AcquisitionStart, Anomaly, Array, Reason
+from streamptycho.naming import UniqueNames
 from streamptycho.positions import PositionMessage
 from streamptycho.positions.reading import in_units, lost_rows, no_time, position_rows, require_columns, unix_s
 
@@ -63,8 +64,7 @@ class PandaJsonDecoder:
 
     def __init__(self, config: PositionsConfig) -> None:
         self.config = config
-        self._names: set[str] = set()
-        self._counter = 0
+        self._names = UniqueNames()
         self._open: _Acquisition | None = None
         self._announced: dict[str, Any] | None = None
 
@@ -136,10 +136,7 @@ class PandaJsonDecoder:
     def _begin(self, missed: int, received_ns: int) -> Generator[PositionMessage, None, _Acquisition]:
         announced, self._announced = self._announced or {}, None
         said = announced.get("arm_time")
-        self._counter += 1
-        name = said[:64] if isinstance(said, str) and said else "acquisition"
-        name = f"{name}#{self._counter}" if name in self._names or name == "acquisition" else name
-        self._names.add(name)
+        name = self._names.unique(said[:64] if isinstance(said, str) and said else "acquisition")
         self._open = _Acquisition(name, missed)
         yield AcquisitionStart(acquisition=name, epoch_s=unix_s(said), missed=missed, received_ns=received_ns)
         return self._open

@@ -13,6 +13,7 @@ from pandablocks.responses import Data, EndData, EndReason, FrameData, StartData
 
 from streamptycho.config import PositionsConfig
 from streamptycho.messages import AcquisitionEnd, AcquisitionStart, Anomaly, Array, Reason
+from streamptycho.naming import UniqueNames
 from streamptycho.positions import PositionMessage
 from streamptycho.positions.pandabox_columns import ColumnReader, HeaderError
 from streamptycho.positions.pandabox_framing import PandaFraming, Piece
@@ -57,8 +58,7 @@ class PandaBoxDecoder:
 
     def __init__(self, config: PositionsConfig) -> None:
         self.config = config
-        self._names: set[str] = set()
-        self._counter = 0
+        self._names = UniqueNames()
         self._open: _Acquisition | None = None
         self._suspended: _Acquisition | None = None
         self._pending: list[PositionMessage] = []
@@ -161,7 +161,7 @@ class PandaBoxDecoder:
             return
         yield from self._give_up_suspended()
         require_columns(self.config, reader.columns)
-        self._open = _Acquisition(self._new_name(start.arm_time), start, reader)
+        self._open = _Acquisition(self._names.unique((start.arm_time or "acquisition")[:64]), start, reader)
         yield AcquisitionStart(
             acquisition=self._open.name, epoch_s=_epoch_s(start), missed=start.missed, received_ns=received_ns
         )
@@ -225,12 +225,6 @@ class PandaBoxDecoder:
         self._connection = _ready_connection(self.config.scaled)
         yield Anomaly(source="positions", reason=Reason.CORRUPT, unit="messages", detail=detail)
         yield from self._close("corrupt data", complete=False)
-
-    def _new_name(self, arm_time: str | None) -> str:
-        self._counter += 1
-        name = arm_time if arm_time and arm_time not in self._names else f"{arm_time or 'acquisition'}#{self._counter}"
-        self._names.add(name)
-        return name
 
 
 def _end_of(acquisition: _Acquisition, reason: str, *, complete: bool) -> AcquisitionEnd:

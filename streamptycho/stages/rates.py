@@ -21,9 +21,13 @@ class Rate:
         else:
             self._events.append((now_ns, count))
         self._sum += count
+        self._forget(now_ns)
 
     def per_s(self, now_ns: int) -> float:
         """Return the rate over the window that ends now."""
+        self._forget(now_ns)
+        return self._sum / (self._window_ns * 1e-9)
+
+    def _forget(self, now_ns: int) -> None:
         while self._events and now_ns - self._events[0][0] > self._window_ns:
             self._sum -= self._events.popleft()[1]
-        return self._sum / (self._window_ns * 1e-9)

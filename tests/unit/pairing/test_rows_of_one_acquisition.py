@@ -51,7 +51,7 @@ def test_rows_of_finished_series_are_let_go(by):
         messages += [row_block(0, range(k * frames, (k + 1) * frames)), frame_block(k, range(frames))]
         for message in (*messages, SeriesEnd(series=f"s{k}")):
             out += core.feed(message, 0)
-        held.append(core._matcher.acquisitions[0].held_rows)
+        held.append(core._matcher.acquisitions.newest.held_rows)
     for message in (row_block(0, range(series * frames, series * frames + 40)), acquisition_end(0)):
         out += core.feed(message, 0)
     out += core.finish(0, "complete")

@@ -43,7 +43,7 @@ def frames(series, count):
 
 
 def held(core):
-    return sum(acquisition.held_rows for acquisition in core._acquisitions.values())
+    return sum(acquisition.held_rows for acquisition in core._matcher.acquisitions)
 
 
 @pytest.mark.parametrize("by", ["row", "time"])
@@ -62,7 +62,7 @@ def test_rows_of_acquisitions_without_a_series_are_let_go_and_counted(by, rows_e
         list(core.feed(AcquisitionEnd(acquisition=name, rows=rows_each, reason="Disarmed", complete=True), next(clock)))
     # Tables double when they grow.
     assert largest <= 2 * (LIMIT + LIMIT // 16 + STEP)
-    left = sum(acquisition.waiting_rows for acquisition in core._acquisitions.values())
+    left = sum(acquisition.waiting_rows for acquisition in core._matcher.acquisitions)
     assert core.anomalies == {"overflow": sent - left}
     assert "no detector series belongs to them" in core.trouble
     assert "a0" in core.trouble or "more" in core.trouble or rows_each == 1000

@@ -20,7 +20,7 @@ def frames(index):
 @given(st.integers(0, 2**32), st.integers(1, 80), st.floats(0.05, 0.95))
 def test_what_goes_in_comes_out_once_with_what_belongs_to_it(seed, most, share):
     rng = np.random.default_rng(seed)
-    waiting, model, now_ns = WaitingFrames(4), {}, 0
+    waiting, model, now_ns = WaitingFrames(), {}, 0
     unseen = rng.permutation(300).tolist()
     while unseen or model:
         now_ns += 1
@@ -49,7 +49,7 @@ def test_what_goes_in_comes_out_once_with_what_belongs_to_it(seed, most, share):
 
 
 def test_a_frame_that_waits_does_not_hold_the_memory_of_its_block():
-    waiting = WaitingFrames(1000)
+    waiting = WaitingFrames()
     index = np.arange(1000)
     waiting.add(index, index * 1.0, index * 1.0, index, frames(index), index)
     waiting.take(np.delete(index, 437))
