@@ -148,8 +148,9 @@ class Ingest:
         tree = {
             "detector": {"region": {"size_px": 24}, "energy_ev": 6200, "distance_m": 2, "pixel_m": 75e-6},
             "positions": {"time": None},
-            "pairing": {"match": "order", "positions_timeout_s": 0.5, "max_waiting_frames": 5_000, "max_waiting_rows": 200_000},
+            "pairing": {"match": "order", "positions_timeout_s": 0.5},
         }
+        tree["pairing"] |= {"max_waiting_frames": 5_000, "max_waiting_rows": 200_000}
         self._stage = IngestStage(Config.model_validate(tree))
         self._positions = [make for _, make in bytes_of.makers("pandabox")]
         self._rng = np.random.default_rng(5)
