@@ -23,6 +23,7 @@ HIGH_WATER_MARK = 4096
 TIMEOUT_MS = 20_000
 MESSAGES_AT_ONCE = 2000
 PACE_S = 0.001
+LISTENING = "@"
 
 
 class Sender:
@@ -107,7 +108,10 @@ def main() -> None:
         socket.sndhwm = HIGH_WATER_MARK
         socket.sndtimeo = TIMEOUT_MS
         for endpoint in endpoints:
-            socket.connect(endpoint)
+            if endpoint.startswith(LISTENING):
+                socket.bind(endpoint.removeprefix(LISTENING))
+            else:
+                socket.connect(endpoint)
         while line := sys.stdin.buffer.readline():
             if not _send(socket, data, spans, float(line)):
                 sys.exit("nobody receives any more")

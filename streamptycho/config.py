@@ -246,6 +246,8 @@ class PipelineConfig(Section):
 
     Services listen on `bind`: localhost unless the operator opens them. `high_water_mark` is how many batches may
     wait between two services, `record_high_water_mark` how many blocks of raw messages, of 16 MB or one message each.
+    With `shared_memory` record and ingest lend the next service large arrays instead of sending them, where `bind` is
+    an address of this machine only.
     After the end of the stream, services that report nothing new for `drain_timeout_s` are stopped: those that still
     work may take as long as they need.
     """
@@ -257,6 +259,7 @@ class PipelineConfig(Section):
     tomography: ServiceAddress = ServiceAddress()
     high_water_mark: Count = 16
     record_high_water_mark: Count = 4
+    shared_memory: bool = True
     drain_timeout_s: Positive = 120.0
 
 

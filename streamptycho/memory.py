@@ -6,7 +6,7 @@ import contextlib
 import math
 import mmap
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,18 @@ class ReusedMemory:
     ----------
     kept_bytes
         How much is kept at most; memory beyond that is given back as soon as it is not looked at.
+    allocate
+        Returns memory of a size.
     """
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
-        self._kept_bytes = kept_bytes
-        self._held: list[tuple[mmap.mmap, weakref.ref[Array]]] = []
+    def __init__(self, kept_bytes: int = KEPT_BYTES, allocate: Callable[[int], mmap.mmap] = fresh) -> None:
+        self._kept_bytes, self._allocate = kept_bytes, allocate
+        self._held: list[tuple[mmap.mmap, Callable[[], Array | None]]] = []
+
+    def prepare(self, size: int, count: int) -> None:
+        """Allocate now what `count` arrays of a size will need: where memory comes slowly, it must not later."""
+        room = 1 << (size - 1).bit_length()
+        self._held += [(self._allocate(room), lambda: None) for _ in range(count)]
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array of any content. Small ones are new."""
@@ -50,7 +57,7 @@ class ReusedMemory:
             return np.empty(shape, dtype)
         room = 1 << (size - 1).bit_length()
         idle = next((k for k, (memory, seen) in enumerate(self._held) if len(memory) == room and seen() is None), None)
-        memory = fresh(room) if idle is None else self._held.pop(idle)[0]
+        memory = self._allocate(room) if idle is None else self._held.pop(idle)[0]
         whole = np.frombuffer(memory, np.uint8)
         self._held.insert(0, (memory, weakref.ref(whole)))
         while sum(len(memory) for memory, _ in self._held) > max(self._kept_bytes, room):

@@ -7,7 +7,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,6 +18,8 @@ from streamptycho.geometry import Geometry
 from streamptycho.messages import Array, Message
 
 Buffer = bytes | bytearray | memoryview
+Lend = Callable[[Array], dict[str, int] | None]
+Borrow = Callable[[Any, int], Array]
 
 SCHEMA_VERSION = 1
 MAX_HEADER_BYTES = 4 << 20
@@ -37,8 +39,11 @@ class WireError(ValueError):
     """Parts that are not a message of this version of streamptycho."""
 
 
-def encode(message: Message) -> list[Any]:
-    """Return the parts of a message. Arrays are not copied when they are contiguous."""
+def encode(message: Message, lend: Lend | None = None) -> list[Any]:
+    """Return the parts of a message. Arrays are not copied when they are contiguous.
+
+    Of those for which `lend` returns a place, the place is told instead of the content.
+    """
     plain: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     blobs: dict[str, int] = {}
@@ -48,6 +53,10 @@ def encode(message: Message) -> list[Any]:
         if isinstance(value, np.ndarray):
             contiguous = np.ascontiguousarray(value)
             arrays[item.name] = [contiguous.dtype.str, list(value.shape)]
+            place = None if lend is None else lend(contiguous)
+            if place is not None:
+                arrays[item.name].append(place)
+                continue
             parts.append(contiguous.reshape(-1).view(np.uint8).data if value.size else b"")
         elif isinstance(value, Geometry):
             plain[item.name] = dataclasses.asdict(value)
@@ -72,8 +81,8 @@ def prefix(kind: type[Message]) -> bytes:
     return f'{{"v":{SCHEMA_VERSION},"type":"{kind.__name__}"'.encode()
 
 
-def decode(parts: Sequence[Buffer]) -> Message:
-    """Return the message that the parts carry.
+def decode(parts: Sequence[Buffer], borrow: Borrow | None = None) -> Message:
+    """Return the message that the parts carry; `borrow` finds the bytes that lie elsewhere.
 
     Raises
     ------
@@ -103,7 +112,7 @@ def decode(parts: Sequence[Buffer]) -> Message:
     try:
         for item in dataclasses.fields(kind):
             if item.name in arrays:
-                values[item.name] = _array(item.name, arrays.pop(item.name), next(buffers))
+                values[item.name] = _array(item.name, arrays.pop(item.name), buffers, borrow)
             elif item.name in blobs:
                 values[item.name] = tuple(bytes(next(buffers)) for _ in range(int(blobs.pop(item.name))))
             elif item.name in values:
@@ -117,13 +126,18 @@ def decode(parts: Sequence[Buffer]) -> Message:
         raise WireError(f"{name} does not fit its fields: {error}") from None
 
 
-def _array(name: str, declared: list[Any], buffer: Buffer) -> Array:
-    dtype_text, shape = declared
+def _array(name: str, declared: list[Any], buffers: Iterator[Buffer], borrow: Borrow | None) -> Array:
+    dtype_text, shape, *place = declared
     dtype = np.dtype(dtype_text)
     if dtype.kind not in _DTYPE_KINDS or len(shape) > MAX_DIMENSIONS or any(n < 0 for n in shape):
         raise WireError(f"{name} declares dtype {dtype_text!r} and shape {shape}")
-    view = memoryview(buffer).cast("B")
     expected = dtype.itemsize * math.prod(shape)
+    if place:
+        if borrow is None:
+            raise WireError(f"{name} lies in the memory of another process, which is not expected here")
+        lent: Array = borrow(place[0], expected).view(dtype)
+        return lent.reshape(shape)
+    view = memoryview(next(buffers)).cast("B")
     if view.nbytes != expected:
         raise WireError(f"{name} declares {expected} bytes and carries {view.nbytes}")
     return np.frombuffer(view, dtype).reshape(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import threading
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -48,6 +49,10 @@ class LogTail:
     ----------
     slab_bytes, slabs
         Size of a piece, and how many are kept at most while the reader is behind.
+    allocate
+        Returns memory of a size.
+    prepared
+        How many pieces are allocated now, and then kept: where memory comes slowly, it must not while frames come.
 
     Attributes
     ----------
@@ -55,10 +60,19 @@ class LogTail:
         How long the log is, as its writer says; a reader that is there need not look.
     """
 
-    def __init__(self, slab_bytes: int = SLAB_BYTES, slabs: int = SLABS) -> None:
-        self._slab_bytes, self._most = slab_bytes, slabs
+    def __init__(
+        self,
+        slab_bytes: int = SLAB_BYTES,
+        slabs: int = SLABS,
+        allocate: Callable[[int], mmap.mmap] = fresh,
+        prepared: int = 0,
+    ) -> None:
+        self._slab_bytes, self._most, self._allocate = slab_bytes, slabs, allocate
+        self._most_retired = max(RETIRED, prepared)
         self._slabs: list[_Slab] = []
-        self._retired: list[tuple[mmap.mmap, weakref.ref[Array]]] = []
+        self._retired: list[tuple[mmap.mmap, Callable[[], Array | None]]] = [
+            (allocate(slab_bytes + ALIGNMENT_BYTES), lambda: None) for _ in range(prepared)
+        ]
         self._taken = 0
         self.written = 0
         self._lock = threading.Lock()
@@ -111,6 +125,6 @@ class LogTail:
             self._retired.append((slab.memory, weakref.ref(slab.data)))
             del slab
         idle = next((k for k, (_, seen) in enumerate(self._retired) if seen() is None), None)
-        memory = fresh(self._slab_bytes + ALIGNMENT_BYTES) if idle is None else self._retired.pop(idle)[0]
-        self._retired = self._retired[-RETIRED:]
+        memory = self._allocate(self._slab_bytes + ALIGNMENT_BYTES) if idle is None else self._retired.pop(idle)[0]
+        self._retired = self._retired[-self._most_retired :]
         self._slabs.append(_Slab(memory, offset))

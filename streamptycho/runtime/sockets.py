@@ -9,6 +9,7 @@ import zmq
 from streamptycho import wire
 from streamptycho.config import ServiceAddress
 from streamptycho.messages import Message
+from streamptycho.runtime.lending import Borrower, Lender
 
 LINGER_UNTIL_SENT = -1
 MAX_MESSAGE_BYTES = 2 << 30
@@ -53,9 +54,19 @@ class PushSink:
     """Sends data to the next service. Full queues block, nothing is dropped.
 
     The process does not end before the next service has taken everything, however slow it is: see `release_sockets`.
+
+    Parameters
+    ----------
+    endpoint
+        Where to listen.
+    high_water_mark
+        How many messages wait at most.
+    lender
+        Lends the next service, which is on this machine, the arrays that lie in its memory; None to copy all.
     """
 
-    def __init__(self, endpoint: str, high_water_mark: int) -> None:
+    def __init__(self, endpoint: str, high_water_mark: int, lender: Lender | None = None) -> None:
+        self._lender = lender
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         self._socket.setsockopt(zmq.LINGER, LINGER_UNTIL_SENT)
@@ -63,10 +74,14 @@ class PushSink:
 
     def put(self, message: Message, timeout_s: float) -> bool:
         """Send a message; False when the queue stayed full for the time."""
+        lender = self._lender
         if not self._socket.poll(int(timeout_s * 1000), zmq.POLLOUT):
             return False
+        if lender is not None and not lender.has_room(timeout_s):
+            return False
         try:
-            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK, copy=False)
+            parts = wire.encode(message, None if lender is None else lender.lend)
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
@@ -79,7 +94,9 @@ class PushSink:
 class _Receiver:
     """A socket that messages are received from."""
 
-    def __init__(self, kind: int, high_water_mark: int) -> None:
+    def __init__(self, kind: int, high_water_mark: int, *, keeps: bool = False) -> None:
+        borrower = Borrower()
+        self._borrow = borrower.copy if keeps else borrower.borrow
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -88,7 +105,8 @@ class _Receiver:
         """Return the next message, or None when none came within the time."""
         if not self._socket.poll(int(timeout_s * 1000)):
             return None
-        return wire.decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
+        parts = [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+        return wire.decode(parts, self._borrow)
 
     def close(self) -> None:
         """Close at once."""
@@ -96,10 +114,20 @@ class _Receiver:
 
 
 class PullSource(_Receiver):
-    """Receives data from the service before."""
+    """Receives data from the service before.
 
-    def __init__(self, endpoint: str, high_water_mark: int) -> None:
-        super().__init__(zmq.PULL, high_water_mark)
+    Parameters
+    ----------
+    endpoint
+        Where that listens.
+    high_water_mark
+        How many messages wait at most.
+    keeps
+        Whether messages are kept for long: then what it lends is copied and returned at once.
+    """
+
+    def __init__(self, endpoint: str, high_water_mark: int, *, keeps: bool = False) -> None:
+        super().__init__(zmq.PULL, high_water_mark, keeps=keeps)
         self._socket.connect(endpoint)
 
 

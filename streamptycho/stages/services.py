@@ -16,6 +16,7 @@ from pathlib import Path
 
 from streamptycho.config import Config, dump
 from streamptycho.messages import RawBlock, RawRecord, ServiceStatus
+from streamptycho.runtime.lending import Lender, can_lend
 from streamptycho.runtime.ports import Sink, Source, Stage
 from streamptycho.runtime.pulse import Pulse
 from streamptycho.runtime.service import ServiceLoop, Tap
@@ -40,6 +41,8 @@ from streamptycho.stages.read_again import PATIENCE_S, EachOnce, LogFirst, Witho
 FAILED = 3
 ASK_S = 0.2
 LAST_WORDS_S = 1.0
+TAIL_SLABS, LENT_SLABS = 10, 14
+PREPARED_BYTES = 80 << 20
 
 
 class RecordingError(RuntimeError):
@@ -110,13 +113,15 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     from streamptycho.stages.unrecorded import Unrecorded, followed
 
     addresses = config.pipeline
-    data = PushSink(data_endpoint(addresses.record, addresses.bind), addresses.record_high_water_mark)
+    lender = _lender(config)
+    data = PushSink(data_endpoint(addresses.record, addresses.bind), addresses.record_high_water_mark, lender)
     recorder = log = None
     if options.replay is not None:
         log = StreamLogReader(options.replay)
         feed = LogFeed(log.blocks(), speed=options.speed)
     else:
-        tail, unrecorded = LogTail(), Unrecorded()
+        tail = LogTail() if lender is None else LogTail(slabs=TAIL_SLABS, allocate=lender.allocate, prepared=LENT_SLABS)
+        unrecorded = Unrecorded()
         writer = StreamLogWriter(options.folder.log, configuration=dump(config), tail=tail)
         writer.flush()
         recorder = Recorder(
@@ -145,6 +150,7 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
         return stop.count > 1 or stop.orphaned or never_connected
 
     _loop(RecordStage(recorder, log), feed, data, config, options, stop, should_stop=should_stop)
+    _wait_until_received(lender, stop)
     if recorder is not None:
         recorder.stop()
         recorder.join()
@@ -154,22 +160,26 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
 
 def _ingest(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     from streamptycho.stages.ingest import IngestStage
+    from streamptycho.stages.warm_up import warm_up
 
     addresses, folder = config.pipeline, options.folder
+    warm_up(config)
     source: Source = PullSource(data_endpoint(addresses.record), addresses.record_high_water_mark)
     if folder.has_begun("ingest"):
         patience_s = PATIENCE_S + 2 * config.record.sync_s
         source = LogFirst(_log_from_the_start(options), source, patience_s=patience_s)
+    lender = _lender(config, PREPARED_BYTES)
     _loop(
         IngestStage(config, restamp=options.replay is not None),
         source,
-        PushSink(data_endpoint(addresses.ingest, addresses.bind), addresses.high_water_mark),
+        PushSink(data_endpoint(addresses.ingest, addresses.bind), addresses.high_water_mark, lender),
         config,
         options,
         stop,
         accounting_writer(folder),
         left_out=folder.finished_projections(),
     )
+    _wait_until_received(lender, stop)
 
 
 def _log_from_the_start(options: ServiceOptions) -> Iterator[RawRecord | RawBlock | None]:
@@ -186,7 +196,7 @@ def _reconstruct(config: Config, options: ServiceOptions, stop: StopSignal) -> N
     addresses = config.pipeline
     _loop(
         ReconstructStage(config.reconstruction, time.perf_counter),
-        EachOnce(PullSource(data_endpoint(addresses.ingest), addresses.high_water_mark)),
+        EachOnce(PullSource(data_endpoint(addresses.ingest), addresses.high_water_mark, keeps=True)),
         PushSink(data_endpoint(addresses.reconstruct, addresses.bind), addresses.high_water_mark),
         config,
         options,
@@ -249,6 +259,17 @@ SERVICES: dict[str, Callable[[Config, ServiceOptions, StopSignal], None]] = {
     "monitor": _monitor,
     "simulate": _simulate,
 }
+
+
+def _lender(config: Config, prepared_bytes: int = 0) -> Lender | None:
+    """Return who lends the next service what it would have to copy, where that is on this machine."""
+    addresses = config.pipeline
+    return Lender(prepared_bytes=prepared_bytes) if addresses.shared_memory and can_lend(addresses.bind) else None
+
+
+def _wait_until_received(lender: Lender | None, stop: StopSignal) -> None:
+    if lender is not None:
+        lender.wait_until_received(lambda: stop.abandoned or stop.orphaned)
 
 
 def _loop(
