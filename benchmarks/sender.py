@@ -63,10 +63,7 @@ class Sender:
 @contextmanager
 def sending(messages: list[tuple[bytes, ...]], folder: Path, connections: int = 1) -> Iterator[Sender]:
     """Give a process that holds these messages, of one part each, ready to be sent over so many connections."""
-    log = folder / f"series-{connections}.log"
-    with StreamLogWriter(log) as writer:
-        for first in range(0, len(messages), MESSAGES_AT_ONCE):
-            writer.append_block(_block(messages[first : first + MESSAGES_AT_ONCE]))
+    log = kept_in_log(messages, folder / f"series-{connections}.log")
     with zmq.Context(connections) as context, ExitStack() as opened:
         sockets = [opened.enter_context(context.socket(zmq.PULL)) for _ in range(connections)]
         for number, socket in enumerate(sockets):
@@ -81,6 +78,14 @@ def sending(messages: list[tuple[bytes, ...]], folder: Path, connections: int = 
                 yield Sender(process, sockets)
             finally:
                 process.kill()
+
+
+def kept_in_log(messages: list[tuple[bytes, ...]], log: Path) -> Path:
+    """Return the log, in which these messages are now."""
+    with StreamLogWriter(log) as writer:
+        for first in range(0, len(messages), MESSAGES_AT_ONCE):
+            writer.append_block(_block(messages[first : first + MESSAGES_AT_ONCE]))
+    return log
 
 
 def _block(messages: Sequence[tuple[bytes, ...]]) -> RawBlock:

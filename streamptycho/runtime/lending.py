@@ -44,6 +44,10 @@ class LendingError(OSError):
     """Memory of another process that cannot be used."""
 
 
+class LenderGoneError(LendingError):
+    """Memory of a process that has ended before it was looked at."""
+
+
 def can_lend(address: str) -> bool:
     """Whether whoever reads at an address is on this machine, and this system lends memory."""
     if not hasattr(os, "memfd_create"):
@@ -226,6 +230,8 @@ class Borrower:
 
         Raises
         ------
+        LenderGoneError
+            If the lender lent before, and has ended.
         LendingError
             If they cannot be found there.
         """
@@ -240,7 +246,10 @@ class Borrower:
         if key not in self._loans:
             self._loans = {key: _Loans(_opened(process, *control, writable=True), number)}
         loans = self._loans[key]
-        memory = self._memory(process, *lent)
+        try:
+            memory = self._memory(process, *lent)
+        except LendingError as error:
+            raise LenderGoneError(f"process {process} has ended, what it lent last is lost: {error}") from None
         if offset < 0 or size < 0 or offset + size > len(memory):
             raise LendingError(f"{size} bytes at {offset} do not lie in the {len(memory)} that process {process} lends")
         if not _HEADER <= line < _HEADER + _LINES:

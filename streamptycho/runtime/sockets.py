@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import zmq
@@ -9,7 +10,7 @@ import zmq
 from streamptycho import wire
 from streamptycho.config import ServiceAddress
 from streamptycho.messages import Message
-from streamptycho.runtime.lending import Borrower, Lender
+from streamptycho.runtime.lending import Borrower, Lender, LenderGoneError
 
 LINGER_UNTIL_SENT = -1
 MAX_MESSAGE_BYTES = 2 << 30
@@ -67,6 +68,7 @@ class PushSink:
 
     def __init__(self, endpoint: str, high_water_mark: int, lender: Lender | None = None) -> None:
         self._lender = lender
+        self._origin = str(os.getpid()).encode()
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         self._socket.setsockopt(zmq.LINGER, LINGER_UNTIL_SENT)
@@ -80,7 +82,7 @@ class PushSink:
         if lender is not None and not lender.has_room(timeout_s):
             return False
         try:
-            parts = wire.encode(message, None if lender is None else lender.lend)
+            parts = [*wire.encode(message, None if lender is None else lender.lend), self._origin]
             self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
@@ -94,9 +96,7 @@ class PushSink:
 class _Receiver:
     """A socket that messages are received from."""
 
-    def __init__(self, kind: int, high_water_mark: int, *, keeps: bool = False) -> None:
-        borrower = Borrower()
-        self._borrow = borrower.copy if keeps else borrower.borrow
+    def __init__(self, kind: int, high_water_mark: int) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -105,8 +105,10 @@ class _Receiver:
         """Return the next message, or None when none came within the time."""
         if not self._socket.poll(int(timeout_s * 1000)):
             return None
-        parts = [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
-        return wire.decode(parts, self._borrow)
+        return self._decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
+
+    def _decode(self, parts: list[memoryview]) -> Message | None:
+        return wire.decode(parts)
 
     def close(self) -> None:
         """Close at once."""
@@ -127,8 +129,22 @@ class PullSource(_Receiver):
     """
 
     def __init__(self, endpoint: str, high_water_mark: int, *, keeps: bool = False) -> None:
-        super().__init__(zmq.PULL, high_water_mark, keeps=keeps)
+        super().__init__(zmq.PULL, high_water_mark)
+        borrower = Borrower()
+        self._borrow = borrower.copy if keeps else borrower.borrow
+        self._gone: bytes | None = None
         self._socket.connect(endpoint)
+
+    def _decode(self, parts: list[memoryview]) -> Message | None:
+        """Leave out what a dead process had lent, and what it sent behind that: who takes its place sends it again."""
+        origin = bytes(parts.pop()) if len(parts) > 1 else b""
+        if origin == self._gone:
+            return None
+        try:
+            return wire.decode(parts, self._borrow)
+        except LenderGoneError:
+            self._gone = origin
+            return None
 
 
 class PubSink:
