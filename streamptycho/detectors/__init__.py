@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from streamptycho.config import DetectorConfig
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import Anomaly, Array, FrameBlock, SeriesEnd, SeriesStart
 from streamptycho.registry import Registry
 
@@ -46,6 +47,14 @@ class HoldingDecoder(Protocol):
         """Yield what has been held for long enough at `now_ns`, on the clock of the receive times."""
 
 
+@runtime_checkable
+class PlacingDecoder(Protocol):
+    """A `FrameDecoder` that says where frames lie."""
+
+    def place_in(self, memory: ReusedMemory) -> None:
+        """Put the frames that come from now on into this memory."""
+
+
 def _stream1() -> Callable[[DetectorConfig], FrameDecoder]:
     from streamptycho.detectors.dectris_stream1 import Stream1Decoder
 
@@ -69,8 +78,8 @@ DECODERS: Registry[Callable[[DetectorConfig], FrameDecoder]] = Registry(
 )
 
 
-def decoder(config: DetectorConfig) -> FrameDecoder:
-    """Return a new decoder of the protocol that the configuration names.
+def decoder(config: DetectorConfig, memory: ReusedMemory | None = None) -> FrameDecoder:
+    """Return a new decoder of the protocol that the configuration names, whose frames lie in `memory` if it can.
 
     Raises
     ------
@@ -80,6 +89,8 @@ def decoder(config: DetectorConfig) -> FrameDecoder:
         If several connections are configured and the decoder cannot bring in order what they carry.
     """
     made = DECODERS.get(config.protocol)(config)
+    if memory is not None and isinstance(made, PlacingDecoder):
+        made.place_in(memory)
     if config.receivers == 1:
         return made
     from streamptycho.detectors.series_order import SeriesOrder

@@ -34,6 +34,7 @@ from streamptycho.detectors.image_scan import glimpse_images
 from streamptycho.detectors.labels import labels_from
 from streamptycho.detectors.series import Image, SeriesAssembler, SeriesHeader
 from streamptycho.detectors.typed_array import TypedArray, TypedArrayError, typed_array
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import Anomaly, Array, FrameBlock, Reason
 
 _SELF_DESCRIBED = 55799
@@ -55,6 +56,10 @@ class Stream2Decoder:
         self._cutter = FrameCutter(config.decode_threads)
         self._layout: ImageLayout | None = None
         self._shift_s = 0.0
+
+    def place_in(self, memory: ReusedMemory) -> None:
+        """Put the frames that come from now on into this memory."""
+        self._cutter.place_in(memory)
 
     def connected(self) -> None:
         """Take note of a new connection: nothing to do, as no message has more than one part."""

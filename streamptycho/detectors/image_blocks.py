@@ -65,6 +65,10 @@ class FrameCutter:
         self._rooms: list[Array] = []
         self._slabs = ReusedSlabs(ReusedMemory(), SLAB_BYTES)
 
+    def place_in(self, memory: ReusedMemory) -> None:
+        """Put the frames that come from now on into this memory."""
+        self._slabs = ReusedSlabs(memory, SLAB_BYTES)
+
     @staticmethod
     def frames_at_once(layout: ImageLayout, cutter: Cutter) -> int:
         """Return how many frames one block should have at most."""

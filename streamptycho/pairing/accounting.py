@@ -51,9 +51,11 @@ class ProjectionWriter:
         How many projections there are and which angles they have when nobody measured them.
     batch_frames
         Largest number of frames in a batch.
+    memory
+        Where batches lie that are put together.
     """
 
-    def __init__(self, scan_id: str, config: ProjectionsConfig, batch_frames: int) -> None:
+    def __init__(self, scan_id: str, config: ProjectionsConfig, batch_frames: int, memory: ReusedMemory) -> None:
         self.scan_id = scan_id
         self.config = config
         self.batch_frames = batch_frames
@@ -62,7 +64,7 @@ class ProjectionWriter:
         self.scan_ended = False
         self.paired = 0
         self.dropped: Counter[Reason] = Counter()
-        self._memory = ReusedMemory()
+        self._memory = memory
         self._open: _Projection | None = None
         self._batch: list[Resolved] = []
         self._in_batch = 0

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from streamptycho.config import PairingConfig, ProjectionsConfig
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import (
     AcquisitionEnd,
     AcquisitionStart,
@@ -49,6 +50,8 @@ class Pairing:
     reorder_s
         How long a frame may be behind others of its series at least, besides `REORDER_FRAMES`, where projections are
         cut out of a series.
+    memory
+        Where batches lie that are put together of several pieces.
 
     Attributes
     ----------
@@ -57,11 +60,17 @@ class Pairing:
     """
 
     def __init__(
-        self, scan_id: str, pairing: PairingConfig, projections: ProjectionsConfig, *, reorder_s: float = 0.0
+        self,
+        scan_id: str,
+        pairing: PairingConfig,
+        projections: ProjectionsConfig,
+        *,
+        reorder_s: float = 0.0,
+        memory: ReusedMemory | None = None,
     ) -> None:
         self.config = pairing
         self._by_angle = projections.cut_by == "angle"
-        self._writer = ProjectionWriter(scan_id, projections, pairing.batch_frames)
+        self._writer = ProjectionWriter(scan_id, projections, pairing.batch_frames, memory or ReusedMemory())
         self._cutter = cutter(projections, self._writer, round(reorder_s * 1e9))
         self._matcher = Matcher(pairing)
         self._placer = Placer(pairing, self._matcher)

@@ -74,25 +74,16 @@ class Lender:
     ----------
     most_bytes
         How much is lent at once.
-    prepared_bytes
-        How much memory for copies is allocated now.
     """
 
-    def __init__(
-        self,
-        most_bytes: int = MOST_LENT_BYTES,
-        prepared_bytes: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, most_bytes: int = MOST_LENT_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_bytes, self._clock = most_bytes, clock
         self._lock = threading.Lock()
         self._memories: dict[int, _Memory] = {}
         self._control_memory, self._control_file = _memfd(_CONTROL_BYTES)
         self._control = np.frombuffer(self._control_memory, np.int64)
         self._lent: dict[int, tuple[int, Array]] = {}
-        memory = ReusedMemory(2 * most_bytes, self.allocate)
-        memory.prepare(ROOM_BYTES, prepared_bytes // ROOM_BYTES)
-        self._room = ReusedSlabs(memory, ROOM_BYTES)
+        self._room = ReusedSlabs(ReusedMemory(2 * most_bytes, self.allocate), ROOM_BYTES)
         self._free_lines = list(range(_HEADER, _HEADER + _LINES))
         self._lent_bytes = 0
         self._number = 0

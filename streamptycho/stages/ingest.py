@@ -9,6 +9,7 @@ from dataclasses import replace
 from streamptycho import detectors, positions
 from streamptycho.config import Config
 from streamptycho.detectors.series_order import HOLD_S
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import (
     Anomaly,
     DiffractionBatch,
@@ -50,20 +51,22 @@ class IngestStage:
         The beamline.
     restamp
         True when the records are old (replay): latencies then count from now, not from the recording.
+    memory
+        Where frames lie; None for memory of this process only.
     """
 
     name = "ingest"
     busy = False
     accepts = True
 
-    def __init__(self, config: Config, *, restamp: bool = False) -> None:
-        self._detector = detectors.decoder(config.detector)
+    def __init__(self, config: Config, *, restamp: bool = False, memory: ReusedMemory | None = None) -> None:
+        self._detector = detectors.decoder(config.detector, memory)
         self._takes_blocks = self._detector if isinstance(self._detector, detectors.BlockDecoder) else None
         self._holds = self._detector if isinstance(self._detector, detectors.HoldingDecoder) else None
         self._positions = positions.decoder(config.positions)
         self._joiner = FrameJoiner()
         apart_s = 0.0 if config.detector.receivers == 1 else HOLD_S
-        self._pairing = Pairing(config.scan_id, config.pairing, config.projections, reorder_s=apart_s)
+        self._pairing = Pairing(config.scan_id, config.pairing, config.projections, reorder_s=apart_s, memory=memory)
         self._scan_id = config.scan_id
         self._restamp = restamp
         self._counters: Counter[str] = Counter()

@@ -42,7 +42,7 @@ FAILED = 3
 ASK_S = 0.2
 LAST_WORDS_S = 1.0
 TAIL_SLABS, LENT_SLABS = 10, 14
-PREPARED_BYTES = 80 << 20
+PREPARED_SLABS = 4
 
 
 class RecordingError(RuntimeError):
@@ -159,6 +159,8 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
 
 
 def _ingest(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho.detectors.image_blocks import SLAB_BYTES
+    from streamptycho.memory import ReusedMemory
     from streamptycho.stages.ingest import IngestStage
     from streamptycho.stages.warm_up import warm_up
 
@@ -168,9 +170,12 @@ def _ingest(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
     if folder.has_begun("ingest"):
         patience_s = PATIENCE_S + 2 * config.record.sync_s
         source = LogFirst(_log_from_the_start(options), source, patience_s=patience_s)
-    lender = _lender(config, PREPARED_BYTES)
+    lender, memory = _lender(config), None
+    if lender is not None:
+        memory = ReusedMemory(allocate=lender.allocate)
+        memory.prepare(SLAB_BYTES, PREPARED_SLABS)
     _loop(
-        IngestStage(config, restamp=options.replay is not None),
+        IngestStage(config, restamp=options.replay is not None, memory=memory),
         source,
         PushSink(data_endpoint(addresses.ingest, addresses.bind), addresses.high_water_mark, lender),
         config,
@@ -261,10 +266,10 @@ SERVICES: dict[str, Callable[[Config, ServiceOptions, StopSignal], None]] = {
 }
 
 
-def _lender(config: Config, prepared_bytes: int = 0) -> Lender | None:
+def _lender(config: Config) -> Lender | None:
     """Return who lends the next service what it would have to copy, where that is on this machine."""
     addresses = config.pipeline
-    return Lender(prepared_bytes=prepared_bytes) if addresses.shared_memory and can_lend(addresses.bind) else None
+    return Lender() if addresses.shared_memory and can_lend(addresses.bind) else None
 
 
 def _wait_until_received(lender: Lender | None, stop: StopSignal) -> None:

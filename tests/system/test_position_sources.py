@@ -129,7 +129,7 @@ def test_a_lost_connection_costs_only_the_rows_that_were_captured_meanwhile(scal
             "simulation": {
                 "distance_m": 1.0,
                 "detector_shape": [32, 32],
-                "rate_hz": 250,
+                "rate_hz": 120,
                 "projections": 1,
                 "sample": {"size_m": 1.6e-6},
                 "beam": {"diameter_m": 0.7e-6, "defocus_m": 2.5e-4, "photons_per_frame": 1e4},
