@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from typing import Self
 
 import numpy as np
 
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import RECORD_KINDS, Array, RawBlock, RawRecord
+from streamptycho.recording.log_file import ALIGNMENT_BYTES
 from streamptycho.recording.log_format import (
     FILE_HEADER,
     FILE_MAGIC,
@@ -27,6 +30,7 @@ from streamptycho.recording.log_kernels import scan_records
 from streamptycho.recording.log_tail import LogTail
 
 BLOCK_BYTES = 4 << 20
+DIRECT_BYTES = (8 << 20) - 2 * ALIGNMENT_BYTES
 BLOCK_RECORDS = 4096
 BLOCK_PARTS = 16_384
 
@@ -104,6 +108,38 @@ class _Window:
         return os.fstat(self.file.fileno()).st_size
 
 
+class _DirectReader:
+    """Reads large pieces past the page cache, in which a log that was written past it is not."""
+
+    def __init__(self, path: Path, memory: ReusedMemory) -> None:
+        self._memory = memory
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+
+    def read(self, offset: int, size: int) -> Array:
+        """Return up to `size` bytes (N,) uint8 from an offset on.
+
+        Raises
+        ------
+        OSError
+            If the file system does not do it.
+        """
+        skipped = offset % ALIGNMENT_BYTES
+        room = self._memory.empty((size + 2 * ALIGNMENT_BYTES,), np.dtype(np.uint8))
+        whole = room[: skipped + size + -(skipped + size) % ALIGNMENT_BYTES]
+        count = os.preadv(self._file, [whole.data], offset - skipped)
+        return whole[skipped : min(count, skipped + size)]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        if "_file" in self.__dict__:
+            self.close()
+
+
 class StreamLogReader:
     """Reads a stream log. `torn_bytes` and `corrupt_records` tell what the last pass had to leave out.
 
@@ -114,6 +150,8 @@ class StreamLogReader:
     tail
         Of the writer, when the log is being written in this process: `follow_blocks` then takes from memory what is
         still there.
+    memory
+        Where what was written past the page cache is read to, past it as well; None to read everything through it.
 
     Raises
     ------
@@ -121,9 +159,10 @@ class StreamLogReader:
         If the file cannot be read or is not a stream log; says what it is.
     """
 
-    def __init__(self, path: Path, tail: LogTail | None = None) -> None:
+    def __init__(self, path: Path, tail: LogTail | None = None, memory: ReusedMemory | None = None) -> None:
         self.path = Path(path)
         self._tail = tail
+        self._direct: _DirectReader | None = None
         self.torn_bytes = 0
         self.corrupt_records = 0
         try:
@@ -135,6 +174,9 @@ class StreamLogReader:
         except (StreamLogError, OSError) as error:
             self.close()
             raise StreamLogError(str(error)) from None
+        if memory is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                self._direct = _DirectReader(self.path, memory)
         self._configuration: str | None = None
         self._configuration_read = False
 
@@ -209,8 +251,16 @@ class StreamLogReader:
 
     def _block(self, offset: int) -> tuple[RawBlock | None, int]:
         """Return the intact records from an offset on that one step finds, None if there are none, and their bytes."""
-        data = np.frombuffer(self._window.read_new(offset, BLOCK_BYTES), np.uint8)
-        return _scanned(data, check=True)
+        return _scanned(self._read_new(offset), check=True)
+
+    def _read_new(self, offset: int) -> Array:
+        if self._direct is not None:
+            try:
+                return self._direct.read(offset, DIRECT_BYTES)
+            except OSError:
+                self._direct.close()
+                self._direct = None
+        return np.frombuffer(self._window.read_new(offset, BLOCK_BYTES), np.uint8)
 
     def follow(self, offset: int = FILE_HEADER.size) -> Iterator[RawRecord | None]:
         """Return records of a log that is still being written.
@@ -291,6 +341,8 @@ class StreamLogReader:
     def close(self) -> None:
         """Close the file."""
         self._window.file.close()
+        if self._direct is not None:
+            self._direct.close()
 
     def __enter__(self) -> Self:
         return self

@@ -106,6 +106,7 @@ def _leave_when_sent(code: int, stop: StopSignal, at_most_s: float = math.inf) -
 
 
 def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
+    from streamptycho.memory import ReusedMemory
     from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
     from streamptycho.stages.instruments import instrument_client
     from streamptycho.stages.record import LogFeed, RecordStage
@@ -133,7 +134,9 @@ def _record(config: Config, options: ServiceOptions, stop: StopSignal) -> None:
             unrecorded=unrecorded if config.record.when_full == "go_on" else None,
         )
         recorder.start()
-        feed = LogFeed(followed(StreamLogReader(options.folder.log, tail).follow_blocks(), unrecorded))
+        memory = None if lender is None else ReusedMemory(allocate=lender.allocate)
+        log_reader = StreamLogReader(options.folder.log, tail, memory)
+        feed = LogFeed(followed(log_reader.follow_blocks(), unrecorded))
     ending = False
 
     def should_stop() -> bool:

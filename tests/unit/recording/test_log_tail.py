@@ -1,12 +1,15 @@
 """The newest bytes of a log in memory: what a reader gets is what the log holds, however far behind it is."""
 
 import errno
+import os
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamptycho.memory import ReusedMemory
 from streamptycho.messages import RECORD_KINDS, RawBlock, RawRecord
 from streamptycho.recording.stream_log import DiskFullError, LogTail, StreamLogReader, StreamLogWriter
 
@@ -56,11 +59,12 @@ def single(messages):
         max_size=25,
     ),
     st.integers(1, 4),
+    st.sampled_from([None, ReusedMemory()]),
 )
-def test_a_reader_gets_all_records_once_and_in_order_however_it_lags(tmp_path_factory, steps, slabs):
+def test_a_reader_gets_all_records_once_and_in_order_however_it_lags(tmp_path_factory, steps, slabs, memory):
     path = tmp_path_factory.mktemp("tail") / "log"
     tail, sent, taken = LogTail(SLAB_BYTES, slabs), [], []
-    with StreamLogWriter(path, tail=tail) as writer, StreamLogReader(path, tail) as reader:
+    with StreamLogWriter(path, tail=tail) as writer, StreamLogReader(path, tail, memory) as reader:
         followed = reader.follow_blocks()
         for in_block, read_now, sizes in steps:
             records = [record(len(sent) + k, size) for k, size in enumerate(sizes)]
@@ -100,6 +104,46 @@ def test_a_reader_that_is_too_far_behind_reads_the_file(tmp_path):
             writer.append_block(block([record(first + k, 100) for k in range(10)]))
         assert tail.bytes_at(12) is None
         assert [r.sequence for r in single(take_all(followed))] == list(range(400))
+
+
+@pytest.mark.parametrize("refused", ["not", "opening", "reading"])
+def test_what_was_written_past_the_page_cache_is_read_back_so_where_the_file_system_does_it(
+    tmp_path, monkeypatch, refused
+):
+    path, tail, size = tmp_path / "log", LogTail(1 << 20, 2), 300_001
+    if refused == "reading":
+        monkeypatch.setattr(os, "preadv", Mock(side_effect=OSError(errno.EINVAL, "refused")))
+    with StreamLogWriter(path, tail=tail) as writer:
+        if refused == "opening":
+            monkeypatch.delattr(os, "O_DIRECT")
+        with StreamLogReader(path, tail, ReusedMemory()) as reader:
+            followed, taken, sent = reader.follow_blocks(), [], []
+            for first in range(0, 90, 3):
+                sent += [record(first + k, size) for k in range(3)]
+                writer.append_block(block(sent[-3:]))
+                if first in (0, 60):
+                    taken += take_all(followed)
+            writer.append(RawRecord(source="recorder", kind="end", sequence=0, received_ns=0))
+            taken += take_all(followed)
+    assert contents(single(taken)) == contents(sent)
+
+
+def test_damage_is_passed_when_the_page_cache_is(tmp_path):
+    path, tail = tmp_path / "log", LogTail(1 << 20, 1)
+    with StreamLogWriter(path, tail=tail) as writer, StreamLogReader(path, tail, ReusedMemory()) as reader:
+        sent = [record(k, 200_000) for k in range(60)]
+        for first in range(0, 60, 4):
+            writer.append_block(block(sent[first : first + 4]))
+        writer.append(RawRecord(source="recorder", kind="end", sequence=0, received_ns=0))
+        writer.sync()
+        with path.open("r+b") as file:
+            file.seek(30 * 200_000 + 1000)
+            file.write(b"\xff" * 8)
+        taken = single(take_all(reader.follow_blocks()))
+        lost = {r.sequence for r in sent} - {r.sequence for r in taken if r.kind == "data"}
+        assert len(lost) == 1
+        assert contents(taken) == [c for c in contents(sent) if c[0] not in lost]
+        assert reader.corrupt_records == 1
 
 
 def test_memory_is_used_again_when_the_reader_keeps_up(tmp_path):
