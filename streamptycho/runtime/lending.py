@@ -12,7 +12,6 @@ import fcntl
 import ipaddress
 import mmap
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -26,7 +25,8 @@ from streamptycho.messages import Array
 
 LENT_FROM_BYTES = 1 << 16
 MOST_LENT_BYTES = 64 << 20
-MOST_MAPPINGS = 16
+MOST_MAPPINGS = 24
+MOST_MEMORY_BYTES = 2 << 30
 ROOM_BYTES = 8 << 20
 STUCK_S = 2.0
 ASK_AGAIN_S = 10.0
@@ -50,7 +50,7 @@ class LenderGoneError(LendingError):
 
 def can_lend(address: str) -> bool:
     """Whether whoever reads at an address is on this machine, and this system lends memory."""
-    if not hasattr(os, "memfd_create"):
+    if not hasattr(os, "memfd_create") or not hasattr(mmap, "MAP_POPULATE"):
         return False
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(address).is_loopback
@@ -74,11 +74,16 @@ class Lender:
     ----------
     most_bytes
         How much is lent at once.
+
+    Attributes
+    ----------
+    lent_so_far
+        How many arrays were lent.
     """
 
     def __init__(self, most_bytes: int = MOST_LENT_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_bytes, self._clock = most_bytes, clock
-        self._lock = threading.Lock()
+        # Changed by single steps only: memory is given back at any moment, in any thread.
         self._memories: dict[int, _Memory] = {}
         self._control_memory, self._control_file = _memfd(_CONTROL_BYTES)
         self._control = np.frombuffer(self._control_memory, np.int64)
@@ -86,7 +91,7 @@ class Lender:
         self._room = ReusedSlabs(ReusedMemory(2 * most_bytes, self.allocate), ROOM_BYTES)
         self._free_lines = list(range(_HEADER, _HEADER + _LINES))
         self._lent_bytes = 0
-        self._number = 0
+        self.lent_so_far = 0
         self._full_since: float | None = None
         self._asked_at = -np.inf
 
@@ -99,8 +104,7 @@ class Lender:
                 raise
             return fresh(size)
         known = _Memory(descriptor, os.fstat(descriptor).st_ino, np.frombuffer(memory, np.uint8).ctypes.data, size)
-        with self._lock:
-            self._memories[descriptor] = known
+        self._memories[descriptor] = known
         weakref.finalize(memory, self._release, descriptor)
         return memory
 
@@ -140,24 +144,30 @@ class Lender:
                 return None
             copy[:] = array.reshape(-1).view(np.uint8)
             array = copy
-        self._number += 1
+        self.lent_so_far += 1
         line = self._free_lines.pop()
-        self._lent[self._number] = line, array
+        self._lent[self.lent_so_far] = line, array
         self._lent_bytes += array.nbytes
         return {
             "process": os.getpid(),
             "memory": memory.descriptor,
             "memory_inode": memory.inode,
             "offset": array.ctypes.data - memory.address,
-            "number": self._number,
+            "number": self.lent_so_far,
             "line": line,
             "control": self._control_file,
             "control_inode": os.fstat(self._control_file).st_ino,
         }
 
+    def take_back(self, lent_before: int) -> None:
+        """Take back what was lent since `lent_so_far` was so many: nobody was told of it."""
+        while self.lent_so_far > lent_before:
+            self._return(self.lent_so_far)
+            self.lent_so_far -= 1
+
     def wait_until_received(self, give_up: Callable[[], bool]) -> None:
         """Wait until the other process has opened everything that was lent: only then may this one end."""
-        while self._control[_NEWEST] < self._number and not give_up():
+        while self._control[_NEWEST] < self.lent_so_far and not give_up():
             time.sleep(LONGEST_LOOK_S)
 
     def _may_lend(self) -> bool:
@@ -173,25 +183,26 @@ class Lender:
 
     def _settled(self) -> int:
         first = int(self._control[_FIRST])
-        for number, (line, array) in list(self._lent.items()):
+        for number, (line, _) in list(self._lent.items()):
             # What came before the first of this borrower was lost with the one before.
             if number < first or self._control[line] == number:
-                del self._lent[number]
-                self._free_lines.append(line)
-                self._lent_bytes -= array.nbytes
+                self._return(number)
         return self._lent_bytes
+
+    def _return(self, number: int) -> None:
+        line, array = self._lent.pop(number)
+        self._free_lines.append(line)
+        self._lent_bytes -= array.nbytes
 
     def _memory_of(self, array: Array) -> _Memory | None:
         address = array.ctypes.data
-        with self._lock:
-            for memory in self._memories.values():
-                if memory.address <= address and address + array.nbytes <= memory.address + memory.size:
-                    return memory
+        for memory in tuple(self._memories.values()):
+            if memory.address <= address and address + array.nbytes <= memory.address + memory.size:
+                return memory
         return None
 
     def _release(self, descriptor: int) -> None:
-        with self._lock:
-            del self._memories[descriptor]
+        self._memories.pop(descriptor)
         os.close(descriptor)
 
 
@@ -287,6 +298,8 @@ def _opened(process: int, descriptor: int, inode: int, *, writable: bool) -> mma
         raise LendingError(f"cannot open the memory that process {process} lends ({error.strerror}): {hint}") from None
     try:
         facts = os.fstat(file)
+        if facts.st_size > MOST_MEMORY_BYTES:
+            raise LendingError(f"process {process} lends {facts.st_size} bytes, more than {MOST_MEMORY_BYTES}")
         if facts.st_ino != inode or not fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
             raise LendingError(f"process {process} does not lend the memory that was announced: {hint}")
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)

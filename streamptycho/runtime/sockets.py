@@ -81,10 +81,13 @@ class PushSink:
             return False
         if lender is not None and not lender.has_room(timeout_s):
             return False
+        lent_before = 0 if lender is None else lender.lent_so_far
         try:
             parts = [*wire.encode(message, None if lender is None else lender.lend), self._origin]
             self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.Again:
+            if lender is not None:
+                lender.take_back(lent_before)
             return False
         return True
 

@@ -270,9 +270,12 @@ SERVICES: dict[str, Callable[[Config, ServiceOptions, StopSignal], None]] = {
 
 
 def _lender(config: Config) -> Lender | None:
-    """Return who lends the next service what it would have to copy, where that is on this machine."""
+    """Return who lends the next service what else would be sent, where that is on this machine and allowed."""
     addresses = config.pipeline
-    return Lender() if addresses.shared_memory and can_lend(addresses.bind) else None
+    if addresses.shared_memory and can_lend(addresses.bind):
+        with contextlib.suppress(OSError):
+            return Lender()
+    return None
 
 
 def _wait_until_received(lender: Lender | None, stop: StopSignal) -> None:

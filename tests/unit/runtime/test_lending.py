@@ -220,6 +220,23 @@ def test_memory_that_nobody_looks_at_is_given_back():
     assert len(os.listdir("/proc/self/fd")) <= before + 25
 
 
+def test_what_could_not_be_sent_is_taken_back():
+    lender, borrower = Lender(most_bytes=3 * SIZE), Borrower()
+    array = numbers(lender)
+    kept = borrower.borrow(lender.lend(array), SIZE)
+    for _ in range(600):
+        before = lender.lent_so_far
+        assert lender.lend(array) is not None
+        assert lender.lend(array[: SIZE // 2]) is not None
+        lender.take_back(before)
+    assert lender.lent_so_far == 1
+    second = borrower.borrow(lender.lend(array), SIZE)
+    assert (kept == second).all()
+    assert lender.has_room(0.0)
+    del kept, second
+    assert lender._settled() == 0
+
+
 def test_a_log_tail_lends_its_pieces_and_allocates_none_while_frames_come():
     lender, borrower, sizes = Lender(), Borrower(), []
 
