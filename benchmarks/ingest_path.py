@@ -126,13 +126,22 @@ def through_log(
 
 
 def without_log(sender: Sender, config: Config, plan: list[FromPositions], messages: int) -> Iterator[Message]:
-    """Yield what `through_log` does, of messages that go from the socket to the stage in one thread."""
-    client, stage = Instrument(sender, plan), IngestStage(config)
+    """Yield what `through_log` does, of messages that go from the socket to the stage in one thread.
+
+    With the pauses that the recorder makes.
+    """
+    client, stage, gathering = Instrument(sender, plan), IngestStage(config), Gathering()
+    taken_at = time.monotonic()
     while not stage.finished:
         nothing_follows = client.taken == messages
+        taken, size = client.taken, client.taken_bytes
         for arrived in client.poll(WAIT_S if not nothing_follows else 0.0):
             yield from stage.handle(arrived, time.time_ns())
             client.handled_bytes = client.taken_bytes
+        now = time.monotonic()
+        pause_s, taken_at = gathering.pause_s(client.taken - taken, client.taken_bytes - size, now - taken_at), now
+        if client.taken != messages and pause_s:
+            time.sleep(pause_s)
         if nothing_follows:
             end = RawRecord(source="recorder", kind="end", sequence=0, received_ns=time.time_ns())
             yield from stage.handle(end, time.time_ns())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 
 from streamptycho.memory import ReusedMemory
 from streamptycho.messages import RECORD_KINDS, Array, RawBlock, RawRecord
-from streamptycho.recording.log_file import ALIGNMENT_BYTES
 from streamptycho.recording.log_format import (
     FILE_HEADER,
     FILE_MAGIC,
@@ -28,13 +26,12 @@ from streamptycho.recording.log_format import (
 )
 from streamptycho.recording.log_kernels import scan_records
 from streamptycho.recording.log_tail import LogTail
+from streamptycho.recording.log_window import DIRECT_BYTES, WINDOW_BYTES, DirectReader, Window
 
 BLOCK_BYTES = 4 << 20
-DIRECT_BYTES = (8 << 20) - 2 * ALIGNMENT_BYTES
 BLOCK_RECORDS = 4096
 BLOCK_PARTS = 16_384
 
-_WINDOW_BYTES = 1 << 20
 _END = RECORD_KINDS.index("end")
 _HEADER_WINDOW_BYTES = 1 << 13
 _MAX_CONFIGURATION_BYTES = 4 << 20
@@ -69,77 +66,6 @@ class LogSummary:
     complete: bool = False
 
 
-class _Window:
-    """A file read in large steps, with a way to forget what was read before the file changed."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb", buffering=0)
-        self.ahead = _WINDOW_BYTES
-        self._start = 0
-        self._data = b""
-
-    def read(self, offset: int, size: int) -> bytes:
-        begin = offset - self._start
-        if begin < 0 or begin + size > len(self._data):
-            self.file.seek(offset)
-            self._data, self._start, begin = self._read_up_to(max(size, self.ahead)), offset, 0
-        return self._data[begin : begin + size]
-
-    def _read_up_to(self, size: int) -> bytes:
-        pieces = []
-        while size > 0 and (piece := self.file.read(size)):
-            pieces.append(piece)
-            size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def read_new(self, offset: int, size: int) -> bytes:
-        """Return what is in the file now, not what was read before."""
-        self.file.seek(offset)
-        return self._read_up_to(size)
-
-    def forget(self) -> None:
-        self._data = b""
-
-    def __del__(self) -> None:
-        if "file" in self.__dict__:
-            self.file.close()
-
-    def size(self) -> int:
-        return os.fstat(self.file.fileno()).st_size
-
-
-class _DirectReader:
-    """Reads large pieces past the page cache, in which a log that was written past it is not."""
-
-    def __init__(self, path: Path, memory: ReusedMemory) -> None:
-        self._memory = memory
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-
-    def read(self, offset: int, size: int) -> Array:
-        """Return up to `size` bytes (N,) uint8 from an offset on.
-
-        Raises
-        ------
-        OSError
-            If the file system does not do it.
-        """
-        skipped = offset % ALIGNMENT_BYTES
-        room = self._memory.empty((size + 2 * ALIGNMENT_BYTES,), np.dtype(np.uint8))
-        whole = room[: skipped + size + -(skipped + size) % ALIGNMENT_BYTES]
-        count = os.preadv(self._file, [whole.data], offset - skipped)
-        return whole[skipped : min(count, skipped + size)]
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def __del__(self) -> None:
-        if "_file" in self.__dict__:
-            self.close()
-
-
 class StreamLogReader:
     """Reads a stream log. `torn_bytes` and `corrupt_records` tell what the last pass had to leave out.
 
@@ -162,11 +88,11 @@ class StreamLogReader:
     def __init__(self, path: Path, tail: LogTail | None = None, memory: ReusedMemory | None = None) -> None:
         self.path = Path(path)
         self._tail = tail
-        self._direct: _DirectReader | None = None
+        self._direct: DirectReader | None = None
         self.torn_bytes = 0
         self.corrupt_records = 0
         try:
-            self._window = _Window(self.path)
+            self._window = Window(self.path)
         except OSError as error:
             raise StreamLogError(f"cannot read the stream log {self.path}: {error.strerror or error}") from None
         try:
@@ -176,7 +102,7 @@ class StreamLogReader:
             raise StreamLogError(str(error)) from None
         if memory is not None:
             with contextlib.suppress(OSError, AttributeError):
-                self._direct = _DirectReader(self.path, memory)
+                self._direct = DirectReader(self.path, memory)
         self._configuration: str | None = None
         self._configuration_read = False
 
@@ -370,7 +296,7 @@ class StreamLogReader:
                 yield offset, header
                 offset += header.size
         finally:
-            self._window.ahead = _WINDOW_BYTES
+            self._window.ahead = WINDOW_BYTES
 
     def _next(self, offset: int, growing: bool = False) -> tuple[int, int, RawRecord | None] | None:
         """Return (begin, end, record or None when its content is damaged) of the next record, None at the end."""
@@ -420,7 +346,7 @@ class StreamLogReader:
     def _resync(self, offset: int) -> int | None:
         """Return where the next record starts at or behind `offset`, None when no more starts."""
         overlap = len(RECORD_MAGIC) - 1
-        while len(chunk := self._window.read(offset, _WINDOW_BYTES)) > overlap:
+        while len(chunk := self._window.read(offset, WINDOW_BYTES)) > overlap:
             at = chunk.find(RECORD_MAGIC)
             if at < 0:
                 offset += len(chunk) - overlap

@@ -129,11 +129,11 @@ def test_a_lost_connection_costs_only_the_rows_that_were_captured_meanwhile(scal
             "simulation": {
                 "distance_m": 1.0,
                 "detector_shape": [32, 32],
-                "rate_hz": 120,
+                "rate_hz": 250,
                 "projections": 1,
                 "sample": {"size_m": 1.6e-6},
                 "beam": {"diameter_m": 0.7e-6, "defocus_m": 2.5e-4, "photons_per_frame": 1e4},
-                "trajectory": {"width_m": 4e-6, "height_m": 4e-6, "step_x_m": 0.2e-6, "step_y_m": 0.2e-6},
+                "trajectory": {"width_m": 4e-6, "height_m": 8e-6, "step_x_m": 0.2e-6, "step_y_m": 0.2e-6},
                 "faults": {"disconnect_positions_after_rows": 60},
             },
         }
