@@ -33,10 +33,10 @@ ASK_AGAIN_S = 10.0
 LOOK_S = 0.001
 LONGEST_LOOK_S = 0.01
 
-# The page on which the borrower tells: the number of the first loan that it received, and of the newest; behind that in
-# the line of each loan its number, when it is returned.
-_FIRST, _NEWEST, _HEADER = range(3)
-_LINES = 254
+# The page on which the borrower tells: the number of the first loan that it received, and of the newest, and which
+# process it is; behind that in the line of each loan its number, when it is returned.
+_FIRST, _NEWEST, _BORROWER, _HEADER = range(4)
+_LINES = 253
 _CONTROL_BYTES = 8 * (_HEADER + _LINES)
 
 
@@ -166,9 +166,13 @@ class Lender:
             self.lent_so_far -= 1
 
     def wait_until_received(self, give_up: Callable[[], bool]) -> None:
-        """Wait until the other process has opened everything that was lent: only then may this one end."""
-        while self._control[_NEWEST] < self.lent_so_far and not give_up():
+        """Wait until the other process has opened all that was lent, or has ended: only then may this one end."""
+        while self._control[_NEWEST] < self.lent_so_far and not self._borrower_ended() and not give_up():
             time.sleep(LONGEST_LOOK_S)
+
+    def _borrower_ended(self) -> bool:
+        process = int(self._control[_BORROWER])
+        return process > 0 and not os.path.exists(f"/proc/{process}")
 
     def _may_lend(self) -> bool:
         """Whether there is room; where nothing is returned for long, one array now and then asks a new borrower."""
@@ -211,7 +215,7 @@ class _Loans:
 
     def __init__(self, control: mmap.mmap, first: int) -> None:
         self._page = np.frombuffer(control, np.int64)
-        self._page[_FIRST] = first
+        self._page[_FIRST], self._page[_BORROWER] = first, os.getpid()
 
     def note_received(self, number: int) -> None:
         self._page[_NEWEST] = number

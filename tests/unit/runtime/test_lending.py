@@ -64,6 +64,18 @@ class Clock:
         return self.now
 
 
+def block_of(k, size):
+    return RawBlock(
+        source=np.zeros(1, np.uint8),
+        kind=np.zeros(1, np.uint8),
+        sequence=np.array([k]),
+        received_ns=np.array([k]),
+        first_part=np.array([0, 1]),
+        spans=np.array([[0, size]]),
+        data=np.full(size, k, np.uint8),
+    )
+
+
 def numbers(lender, size=SIZE, seed=1):
     array = np.frombuffer(lender.allocate(size), np.uint8)
     array[:] = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
@@ -300,30 +312,36 @@ def test_what_a_killed_process_lent_and_nobody_had_opened_is_left_out_and_its_su
     source.close()
 
 
+def test_nobody_waits_for_a_borrower_that_has_ended():
+    (port,) = free_ports(1)
+    lender = Lender()
+    sink = PushSink(f"tcp://127.0.0.1:{port}", 8, lender)
+    code = "import sys; from streamptycho.runtime.sockets import PullSource\n"
+    code += f"assert PullSource('tcp://127.0.0.1:{port}', 8).get(20.0) is not None"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        sent = 0
+        while process.poll() is None and sent < 4:
+            sent += sink.put(block_of(sent, SIZE), 0.1)
+        assert process.wait(30) == 0
+    asked = []
+    lender.wait_until_received(lambda: asked.append(1) or len(asked) > 500)
+    assert len(asked) <= 500
+    sink.close()
+
+
 def test_after_a_loan_of_a_dead_process_nothing_of_it_is_heard_any_more(monkeypatch):
     (port,) = free_ports(1)
     lender = Lender()
     sink, source = PushSink(f"tcp://127.0.0.1:{port}", 8, lender), PullSource(f"tcp://127.0.0.1:{port}", 8)
 
-    def block(k, size):
-        return RawBlock(
-            source=np.zeros(1, np.uint8),
-            kind=np.zeros(1, np.uint8),
-            sequence=np.array([k]),
-            received_ns=np.array([k]),
-            first_part=np.array([0, 1]),
-            spans=np.array([[0, size]]),
-            data=np.full(size, k, np.uint8),
-        )
-
     def gone(place, size):
         raise LenderGoneError("gone")
 
-    assert sink.put(block(0, SIZE), 1.0)
+    assert sink.put(block_of(0, SIZE), 1.0)
     assert isinstance(source.get(5.0), RawBlock)
     monkeypatch.setattr(source, "_borrow", gone)
-    assert sink.put(block(1, SIZE), 1.0)
-    assert sink.put(block(2, 10), 1.0)
+    assert sink.put(block_of(1, SIZE), 1.0)
+    assert sink.put(block_of(2, 10), 1.0)
     assert [source.get(0.5), source.get(0.5)] == [None, None]
     sink.close()
     source.close()
