@@ -29,7 +29,7 @@ from streamptycho.pairing.rows import LEAST_ROWS, Acquisition
 
 GRACE_S = 2.0
 ROW_LOOKS = 16
-MOST_OPEN_SERIES = 4096
+MOST_OPEN_SERIES = 1024
 
 
 class Pairing:
