@@ -26,6 +26,7 @@ from streamptycho.messages import Array
 LENT_FROM_BYTES = 1 << 16
 MOST_LENT_BYTES = 64 << 20
 MOST_MAPPINGS = 24
+MOST_LENDERS = 4
 MOST_MEMORY_BYTES = 2 << 30
 ROOM_BYTES = 8 << 20
 STUCK_S = 2.0
@@ -237,7 +238,7 @@ class Borrower:
         Raises
         ------
         LenderGoneError
-            If the lender lent before, and has ended.
+            If it has ended: what could be borrowed before shows that memory of others is seen from here.
         LendingError
             If they cannot be found there.
         """
@@ -248,13 +249,12 @@ class Borrower:
             control = int(place["control"]), int(place["control_inode"])
         except (KeyError, TypeError, ValueError) as error:
             raise LendingError(f"a message does not say where its data lie: {error}") from None
-        key = process, control[1]
-        if key not in self._loans:
-            self._loans = {key: _Loans(_opened(process, *control, writable=True), number)}
-        loans = self._loans[key]
         try:
+            loans = self._loans_of(process, *control, number)
             memory = self._memory(process, *lent)
         except LendingError as error:
+            if not self._loans:
+                raise
             raise LenderGoneError(f"process {process} has ended, what it lent last is lost: {error}") from None
         if offset < 0 or size < 0 or offset + size > len(memory):
             raise LendingError(f"{size} bytes at {offset} do not lie in the {len(memory)} that process {process} lends")
@@ -268,6 +268,16 @@ class Borrower:
     def copy(self, place: Any, size: int) -> Array:
         """Return a copy of what `borrow` returns."""
         return self.borrow(place, size).copy()
+
+    def _loans_of(self, process: int, descriptor: int, inode: int, number: int) -> _Loans:
+        """Return the loans of a lender, of which this is the first number where none are known."""
+        key = process, inode
+        if key not in self._loans:
+            # What a lender sent before it ended may come among what its successor sends.
+            self._loans[key] = _Loans(_opened(process, descriptor, inode, writable=True), number)
+            while len(self._loans) > MOST_LENDERS:
+                del self._loans[next(iter(self._loans))]
+        return self._loans[key]
 
     def _memory(self, process: int, descriptor: int, inode: int) -> mmap.mmap:
         key = process, inode

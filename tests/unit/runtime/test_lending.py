@@ -312,6 +312,22 @@ def test_what_a_killed_process_lent_and_nobody_had_opened_is_left_out_and_its_su
     source.close()
 
 
+def test_what_comes_late_of_a_lender_is_found_or_gone_when_its_successor_has_lent():
+    first, second, borrower = Lender(), Lender(), Borrower()
+    places = [first.lend(numbers(first, seed=k)) for k in range(2)]
+    kept = borrower.borrow(places[0], SIZE)
+    assert len(borrower.borrow(second.lend(numbers(second)), SIZE)) == SIZE
+    # as it stands with a process that ended: what is open stays, the rest cannot be opened
+    again = borrower.borrow(places[0], SIZE)
+    assert (again == kept).all()
+    unopened = {**places[1], "memory": 10**6, "memory_inode": 1}
+    with pytest.raises(LenderGoneError):
+        borrower.borrow(unopened, SIZE)
+    with pytest.raises(LenderGoneError):
+        borrower.borrow({**places[1], "process": 2**22 + 1}, SIZE)
+    assert len(borrower.borrow(second.lend(numbers(second)), SIZE)) == SIZE
+
+
 def test_nobody_waits_for_a_borrower_that_has_ended():
     (port,) = free_ports(1)
     lender = Lender()
