@@ -5,7 +5,7 @@ import pytest
 
 from streamptycho.memory import REUSED_FROM_BYTES, ReusedMemory, ReusedSlabs, in_one
 
-SHAPE = (REUSED_FROM_BYTES // 1000, 1000)
+SHAPE = (REUSED_FROM_BYTES // 1000 + 1, 1000)
 U8 = np.dtype(np.uint8)
 
 
