@@ -240,6 +240,7 @@ class Pairing:
             self._note(self._head, Reason.DUPLICATE)
             return
         acquisition = Acquisition(message, self._matcher.acquisitions.count)
+        acquisition.heard_ns = now_ns
         self._matcher.add_acquisition(acquisition)
         self._counts["acquisitions"] += 1
         self._limit_rows(LEAST_ROWS)
@@ -267,6 +268,7 @@ class Pairing:
                 "projections.cut_by: angle needs the rotation angle with every position: capture it and name its "
                 "column under positions.angle, or cut by series or count"
             )
+        acquisition.heard_ns = now_ns
         rows, refused = acquisition.add(block)
         self._note(self._head, Reason.DUPLICATE, refused)
         self._note(self._head, Reason.OUT_OF_RANGE, self._placer.order(acquisition))
@@ -340,7 +342,9 @@ class Pairing:
         for series in self._open_series():
             if not len(series.waiting):
                 continue
-            last_ns = max(series.waiting.oldest_ns, self._positions_ns)
+            acquisition = self._placer.acquisition_of(series)
+            heard_ns = self._positions_ns if acquisition is None else acquisition.heard_ns
+            last_ns = max(series.waiting.oldest_ns, heard_ns)
             if now_ns - last_ns > self.config.positions_timeout_s * 1e9:
                 self._give_up(series, series.waiting.indices(), Reason.UNPAIRED)
 

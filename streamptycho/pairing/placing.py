@@ -90,6 +90,11 @@ class Placer:
         acquisition.ended = True
         self._touched.update(dict.fromkeys(self._users.get(acquisition, ())))
 
+    def acquisition_of(self, series: Series) -> Acquisition | None:
+        """Return where the positions of a series come from, None when that is unknown or nowhere."""
+        positions = self._positions.get(series)
+        return positions.acquisition if isinstance(positions, RowPositions | TimePositions) else None
+
     def place_touched(self) -> None:
         """Resolve frames of the series for which something came."""
         touched, self._touched = self._touched, {}

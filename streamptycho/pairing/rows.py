@@ -29,12 +29,15 @@ class Acquisition:
         Whether its source sends no more rows.
     over
         Whether no frame will ask for its rows.
+    heard_ns
+        When something last came of it.
     """
 
     def __init__(self, start: AcquisitionStart, order: int) -> None:
         self.start = start
         self.order = order
         self.ended = self.over = False
+        self.heard_ns = 0
         self.captures_angle = False
         self.newest_row = start.missed - 1
         self.newest_time_s = 0.0

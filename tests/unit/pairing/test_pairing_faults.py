@@ -78,6 +78,19 @@ def test_positions_that_fall_silent_time_out_and_later_series_go_on() -> None:
     assert [e.frames_paired for e in collect(out).ends] == [5, 10]
 
 
+def test_rows_of_other_acquisitions_do_not_keep_a_series_waiting_for_its_own() -> None:
+    core = Pairing("scan", PairingConfig(match="order", positions_timeout_s=20.0), ProjectionsConfig())
+    out: list[object] = []
+    for message in [*detector_stream(0, 10), acquisition_start(0), row_block(0, range(5)), acquisition_start(1)]:
+        out += core.feed(message, SECOND_NS)
+    for row in range(6):
+        now_ns = (5 + 5 * row) * SECOND_NS
+        out += core.feed(row_block(1, [row]), now_ns)
+        out += core.tick(now_ns)
+    (end,) = [m for m in out if type(m).__name__ == "ProjectionEnd"]
+    assert (end.frames_paired, end.dropped) == (5, {"unpaired": 5})
+
+
 def test_an_absent_position_source_leaves_counted_projections() -> None:
     outcome, _ = run([m for k in range(3) for m in detector_stream(k, 10)])
     assert [e.dropped for e in outcome.ends] == [{"unpaired": 10}] * 3
