@@ -19,7 +19,7 @@ from benchmarks.clock import spread
 from benchmarks.frames import Series, eiger_series, selun_series
 from benchmarks.ingest import ROWS_AHEAD, configured
 from benchmarks.row import Effort, NotMeasurable, Row, WrongResult
-from benchmarks.sender import LISTENING, kept_in_log
+from benchmarks.sender import LISTENING, kept
 from streamptycho.config import Config, dump
 from streamptycho.messages import DiffractionBatch
 from streamptycho.runtime.sockets import PullSource, free_ports
@@ -141,10 +141,9 @@ def _running(series: Series, config: Config, shared_memory: bool) -> Iterator[_R
         detector, *ports = free_ports(5)
         config = _connected(config, detector, listener.getsockname()[1], ports, shared_memory)
         (folder / "beamline.yaml").write_text(dump(config))
-        log = kept_in_log([series.start, *series.images, series.end], folder / "series.log")
+        messages = kept([series.start, *series.images, series.end], folder / "series.npz")
         os.sync()
-        endpoint = f"tcp://127.0.0.1:{detector}"
-        command = [sys.executable, "-m", "benchmarks.sender", str(log), LISTENING + endpoint]
+        command = [sys.executable, "-m", "benchmarks.sender", str(messages), f"{LISTENING}127.0.0.1:{detector}"]
         sender = opened.enter_context(_process(command, stdin=subprocess.PIPE))
         _wait_for(detector)
         services = {

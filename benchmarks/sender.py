@@ -1,29 +1,38 @@
-"""A process that sends a recorded detector series when told to: `python -m benchmarks.sender LOG ENDPOINT...`."""
+"""A process that sends a detector series when told to: `python -m benchmarks.sender SERIES ENDPOINT...`.
+
+The detector is another machine at a beamline, and must not take from the processor what is measured here. So messages
+are put on the wire as libzmq would put them there, but with one system call for hundreds; and what many messages have
+in common is in memory once, as what a network card has just written would be in the cache.
+
+References
+----------
+ZeroMQ Message Transport Protocol 3.0: https://rfc.zeromq.org/spec/23/
+"""
 
 from __future__ import annotations
 
-import ctypes
+import select
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zmq
-import zmq.backend.cython._zmq as binding
-from numba import njit
-
-from streamptycho.messages import Array, RawBlock
-from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 
 HIGH_WATER_MARK = 4096
-TIMEOUT_MS = 20_000
-MESSAGES_AT_ONCE = 2000
+TIMEOUT_S = 20.0
 PACE_S = 0.001
 LISTENING = "@"
+PIECES_AT_ONCE = 1024
+OWN_BYTES = 448
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x04PUSH"
 
 
 class Sender:
@@ -34,8 +43,8 @@ class Sender:
         self.sockets = sockets
         self.socket = sockets[0]
         self._poller = zmq.Poller()
-        for socket in sockets:
-            self._poller.register(socket, zmq.POLLIN)
+        for socket_ in sockets:
+            self._poller.register(socket_, zmq.POLLIN)
 
     def send_all(self, rate_hz: float = 0.0) -> None:
         """Have the whole series sent once, at a rate, or as fast as it is received."""
@@ -43,7 +52,7 @@ class Sender:
         self._process.stdin.write(b"%r\n" % rate_hz)
         self._process.stdin.flush()
 
-    def wait(self, timeout_s: float = TIMEOUT_MS / 1000) -> bool:
+    def wait(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Wait for a message; whether there is one."""
         return bool(self._poller.poll(int(timeout_s * 1000)))
 
@@ -55,23 +64,23 @@ class Sender:
         TimeoutError
             If none comes.
         """
-        if not self.socket.poll(TIMEOUT_MS):
-            raise TimeoutError(f"no message in {TIMEOUT_MS / 1000:.0f} s from the sending process")
+        if not self.socket.poll(int(TIMEOUT_S * 1000)):
+            raise TimeoutError(f"no message in {TIMEOUT_S:.0f} s from the sending process")
         return self.socket.recv_multipart()
 
 
 @contextmanager
-def sending(messages: list[tuple[bytes, ...]], folder: Path, connections: int = 1) -> Iterator[Sender]:
+def sending(messages: Sequence[tuple[bytes, ...]], folder: Path, connections: int = 1) -> Iterator[Sender]:
     """Give a process that holds these messages, of one part each, ready to be sent over so many connections."""
-    log = kept_in_log(messages, folder / f"series-{connections}.log")
+    series = kept(messages, folder / f"series-{connections}.npz")
     with zmq.Context(connections) as context, ExitStack() as opened:
         sockets = [opened.enter_context(context.socket(zmq.PULL)) for _ in range(connections)]
-        for number, socket in enumerate(sockets):
-            socket.linger = 0
-            socket.rcvhwm = HIGH_WATER_MARK // connections
-            socket.setsockopt(zmq.AFFINITY, 1 << number)
-        endpoints = [f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}" for socket in sockets]
-        command = [sys.executable, "-m", "benchmarks.sender", str(log), *endpoints]
+        for number, socket_ in enumerate(sockets):
+            socket_.linger = 0
+            socket_.rcvhwm = HIGH_WATER_MARK // connections
+            socket_.setsockopt(zmq.AFFINITY, 1 << number)
+        ports = [socket_.bind_to_random_port("tcp://127.0.0.1") for socket_ in sockets]
+        command = [sys.executable, "-m", "benchmarks.sender", str(series), *(f"127.0.0.1:{port}" for port in ports)]
         root = Path(__file__).resolve().parents[1]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) as process:
             try:
@@ -80,74 +89,140 @@ def sending(messages: list[tuple[bytes, ...]], folder: Path, connections: int = 
                 process.kill()
 
 
-def kept_in_log(messages: list[tuple[bytes, ...]], log: Path) -> Path:
-    """Return the log, in which these messages are now."""
-    with StreamLogWriter(log) as writer:
-        for first in range(0, len(messages), MESSAGES_AT_ONCE):
-            writer.append_block(_block(messages[first : first + MESSAGES_AT_ONCE]))
-    return log
+def kept(messages: Iterable[tuple[bytes, ...]], file: Path) -> Path:
+    """Return the file, in which are these messages now: pieces of bytes, equal ones once, two pieces a message."""
+    numbers: dict[bytes, int] = {}
+    which = [numbers.setdefault(piece, len(numbers)) for (message,) in messages for piece in _own_and_common(message)]
+    lengths = [len(piece) for piece in numbers]
+    np.savez(file, data=np.frombuffer(b"".join(numbers), np.uint8), lengths=lengths, which=which)
+    return file
 
 
-def _block(messages: Sequence[tuple[bytes, ...]]) -> RawBlock:
-    count, sizes = len(messages), [len(part) for parts in messages for part in parts]
-    ends = np.cumsum([0, *sizes])
-    return RawBlock(
-        source=np.zeros(count, np.uint8),
-        kind=np.zeros(count, np.uint8),
-        sequence=np.arange(count),
-        received_ns=np.zeros(count, np.int64),
-        first_part=np.cumsum([0, *map(len, messages)]),
-        spans=np.stack([ends[:-1], ends[1:]], axis=1),
-        data=np.frombuffer(b"".join(part for parts in messages for part in parts), np.uint8),
-    )
+def _own_and_common(message: bytes) -> tuple[bytes, bytes]:
+    """Return a message with its frame of the protocol in two pieces: its own numbers are in the first."""
+    size = len(message)
+    frame = bytes([0, size]) if size < 256 else b"\x02" + size.to_bytes(8, "big")
+    # from the end: numbers of different length shift what follows
+    own = size - max(0, size - OWN_BYTES) // 64 * 64
+    return frame + message[:own], message[own:]
 
 
 def main() -> None:
-    log, *endpoints = sys.argv[1:]
-    blocks = [block for block in StreamLogReader(Path(log)).blocks() if isinstance(block, RawBlock)]
-    data = np.concatenate([block.data for block in blocks])
-    moved = np.cumsum([0, *(len(block.data) for block in blocks[:-1])])
-    spans = np.concatenate([block.spans + by for block, by in zip(blocks, moved, strict=True)])
-    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
-        socket.linger = 0
-        socket.sndhwm = HIGH_WATER_MARK
-        socket.sndtimeo = TIMEOUT_MS
-        for endpoint in endpoints:
-            if endpoint.startswith(LISTENING):
-                socket.bind(endpoint.removeprefix(LISTENING))
-            else:
-                socket.connect(endpoint)
-        _send_at_once(socket.underlying, data, spans[:0])  # compiled now, not while the clock runs
-        while line := sys.stdin.buffer.readline():
-            if not _send(socket, data, spans, float(line)):
-                sys.exit("nobody receives any more")
+    file, *endpoints = sys.argv[1:]
+    with np.load(file) as series:
+        data, ends = series["data"].tobytes(), np.cumsum([0, *series["lengths"].tolist()]).tolist()
+        distinct = [data[begin:end] for begin, end in pairwise(ends)]
+        pieces = [distinct[number] for number in series["which"].tolist()]
+    count = len(endpoints)
+    messages = [pieces[k : k + 2] for k in range(0, len(pieces), 2)]
+    connections = [_Connection(endpoint, messages[k::count]) for k, endpoint in enumerate(endpoints)]
+    while line := sys.stdin.buffer.readline():
+        if not _send(connections, len(messages), float(line)):
+            sys.exit("nobody receives any more")
 
 
-def _send(socket: zmq.Socket[bytes], data: Array, spans: Array, rate_hz: float) -> bool:
+def _send(connections: Sequence[_Connection], count: int, rate_hz: float) -> bool:
     """Send all messages, every one when it is due, those that are late at once; whether they were taken."""
-    began, sent = time.perf_counter(), 0
-    while sent < len(spans):
-        due = int((time.perf_counter() - began) * rate_hz) + 1 if rate_hz else len(spans)
-        if not _send_at_once(socket.underlying, data, spans[sent:due]):
-            return False
-        sent = max(sent, min(due, len(spans)))
-        if sent < len(spans):
+    for connection in connections:
+        connection.begin()
+    began = taken_at = time.perf_counter()
+    due = 0
+    while due < count or any(not connection.is_done for connection in connections):
+        now = time.perf_counter()
+        due = min(count, int((now - began) * rate_hz) + 1) if rate_hz else count
+        each = [-(-(due - k) // len(connections)) for k in range(len(connections))]
+        pushed = [connection.push(messages) for connection, messages in zip(connections, each, strict=True)]
+        if any(pushed):
+            taken_at = now
+            continue
+        full = [
+            connection.socket
+            for connection, messages in zip(connections, each, strict=True)
+            if connection.sent < messages
+        ]
+        if not full:
+            taken_at = now
             time.sleep(PACE_S)
-    return True
-
-
-_zmq_send = ctypes.CDLL(binding.__file__).zmq_send
-_zmq_send.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_zmq_send.restype = ctypes.c_int
-
-
-@njit
-def _send_at_once(socket: Any, data: Any, spans: Any) -> Any:
-    """Send messages as fast as libzmq takes them: the detector is not what is measured."""
-    for k in range(len(spans)):
-        if _zmq_send(socket, data.ctypes.data + spans[k, 0], spans[k, 1] - spans[k, 0], 0) < 0:
+        elif now - taken_at > TIMEOUT_S:
             return False
+        else:
+            select.select([], full, [], TIMEOUT_S)
     return True
+
+
+class _Connection:
+    """One connection of a PUSH socket, and the messages that go over it."""
+
+    def __init__(self, endpoint: str, messages: Iterable[Sequence[bytes]]) -> None:
+        self._pieces = [piece for message in messages for piece in message]
+        self._ends = [0, *accumulate(map(len, self._pieces))]
+        self._bytes = 0
+        self.socket = _connected(endpoint)
+        self.socket.setblocking(False)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all messages are on their way."""
+        return self._bytes == self._ends[-1]
+
+    @property
+    def sent(self) -> int:
+        """How many messages are wholly on their way."""
+        return (bisect_right(self._ends, self._bytes) - 1) // 2
+
+    def begin(self) -> None:
+        """Start again with the first message."""
+        self._bytes = 0
+
+    def push(self, messages: int) -> bool:
+        """Put what the connection takes of the first so many messages on the way; whether that was anything."""
+        at = bisect_right(self._ends, self._bytes) - 1
+        pieces: list[bytes | memoryview] = [*self._pieces[at : min(2 * messages, at + PIECES_AT_ONCE)]]
+        if not pieces:
+            return False
+        pieces[0] = memoryview(pieces[0])[self._bytes - self._ends[at] :]
+        try:
+            self._bytes += self.socket.sendmsg(pieces)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _connected(endpoint: str) -> socket.socket:
+    """Return a connection to a PULL socket, or from one where the endpoint is to be listened at."""
+    host, _, port = endpoint.removeprefix(LISTENING).rpartition(":")
+    if not endpoint.startswith(LISTENING):
+        connection = socket.create_connection((host, int(port)), TIMEOUT_S)
+        _shake_hands(connection)
+        return connection
+    with socket.create_server((host, int(port))) as listener:
+        while True:
+            connection = listener.accept()[0]
+            connection.settimeout(TIMEOUT_S)
+            try:
+                _shake_hands(connection)
+            except OSError:
+                connection.close()
+            else:
+                return connection
+
+
+def _shake_hands(connection: socket.socket) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(GREETING)
+    _receive(connection, len(GREETING))
+    connection.sendall(bytes([4, len(READY)]) + READY)
+    _receive(connection, _receive(connection, 2)[1])
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    got = b""
+    while len(got) < size:
+        more = connection.recv(size - len(got))
+        if not more:
+            raise ConnectionResetError("the other end has gone")
+        got += more
+    return got
 
 
 if __name__ == "__main__":
