@@ -161,6 +161,7 @@ class Pairing:
                 self._placer.bind_nearest()
             for series in self._open_series():
                 self._placer.place(series, at_once=True)
+                series.waiting.pack()
             self._give_up_waiting(now_ns)
             self._advance(now_ns)
             self._writer.flush()

@@ -13,6 +13,7 @@ from streamptycho.messages import Array
 _UNSEEN, _DONE, _FIRST_PLACE = range(3)
 _AT_LEAST = 1024
 _SPARSE = 4
+_MOST_SPARSE = 4
 _RUNS_PER_BLOCK = 4
 
 
@@ -90,6 +91,7 @@ class WaitingFrames:
         self._begin = self._end = self._waiting = 0
         self._blocks: dict[int, Array] = {}
         self._alive_in: dict[int, int] = {}
+        self._sparse: set[int] = set()
         self._next_block = 0
 
     def __len__(self) -> int:
@@ -150,6 +152,11 @@ class WaitingFrames:
         self._begin = self._begin + int(alive.argmax()) if self._waiting else self._end
         return counts, columns.arrived_ns[places]
 
+    def pack(self) -> None:
+        """Copy the few frames out of blocks in which little is left."""
+        for number in sorted(self._sparse):
+            self._copy_out(number)
+
     def _places(self, index: Array) -> Array:
         within = (index >= 0) & (index < len(self._place))
         if within.all():
@@ -163,18 +170,28 @@ class WaitingFrames:
         return self._next_block
 
     def _let_go(self, number: int, frames: int) -> None:
-        """Free a block that nobody waits in; copy the few frames out of one in which little is left."""
-        left = self._alive_in[number] - frames
-        self._alive_in[number] = left
-        counts = self._blocks[number]
-        if left and left * _SPARSE > len(counts):
-            return
-        del self._blocks[number], self._alive_in[number]
-        if left:
-            columns, part = self._columns, slice(self._begin, self._end)
-            places = self._begin + np.flatnonzero(columns.alive[part] & (columns.block[part] == number))
-            columns.block[places] = self._keep(counts[columns.at[places]], left)
-            columns.at[places] = np.arange(left)
+        """Free a block that nobody waits in.
+
+        Where little is left it mostly is about to go too, and what lies in one piece is sent without a copy: only the
+        oldest of many such blocks is freed at once.
+        """
+        left = self._alive_in[number] = self._alive_in[number] - frames
+        if not left:
+            self._sparse.discard(number)
+            del self._blocks[number], self._alive_in[number]
+        elif left * _SPARSE <= len(self._blocks[number]):
+            self._sparse.add(number)
+            if len(self._sparse) > _MOST_SPARSE:
+                self._copy_out(min(self._sparse))
+
+    def _copy_out(self, number: int) -> None:
+        """Copy the frames that wait in a block, and free it."""
+        self._sparse.remove(number)
+        counts, left = self._blocks.pop(number), self._alive_in.pop(number)
+        columns, part = self._columns, slice(self._begin, self._end)
+        places = self._begin + np.flatnonzero(columns.alive[part] & (columns.block[part] == number))
+        columns.block[places] = self._keep(counts[columns.at[places]], left)
+        columns.at[places] = np.arange(left)
 
     def _reserve(self, indices: int, frames: int) -> None:
         if indices > len(self._place):

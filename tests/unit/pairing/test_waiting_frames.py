@@ -38,6 +38,8 @@ def test_what_goes_in_comes_out_once_with_what_belongs_to_it(seed, most, share):
         assert waiting.contains(asked).tolist() == [int(k) in model for k in asked]
         assert waiting.has_seen(asked).tolist() == [0 <= k < 300 and int(k) not in unseen for k in asked]
         gone = [k for k in model if rng.random() < share] if unseen else list(model)
+        if rng.random() < 0.2:
+            waiting.pack()
         if gone:
             index = np.array(gone, np.int64)
             middle_s, half_s = waiting.times_s(index)
@@ -53,9 +55,24 @@ def test_a_frame_that_waits_does_not_hold_the_memory_of_its_block():
     index = np.arange(1000)
     waiting.add(index, index * 1.0, index * 1.0, index, frames(index), index)
     waiting.take(np.delete(index, 437))
+    waiting.pack()
     (left,) = waiting._blocks.values()
     assert len(left) == 1
     assert waiting.take(np.array([437]))[0].gather(ReusedMemory())[0, 0, 0] == 437
+
+
+def test_the_last_frames_of_a_block_stay_where_they_lie_until_many_blocks_have_a_few():
+    waiting, size, blocks = WaitingFrames(), 100, []
+    for k in range(10):
+        index = np.arange(k * size, (k + 1) * size)
+        blocks.append(frames(index))
+        waiting.add(index, index * 1.0, index * 1.0, index, blocks[-1], np.arange(size))
+        waiting.take(index[:-3])
+        held = sum(any(np.shares_memory(kept, block) for kept in waiting._blocks.values()) for block in blocks)
+        assert held == min(k + 1, 4)
+    counts = waiting.take(waiting.indices())[0]
+    assert counts.gather(ReusedMemory())[:, 0, 0].tolist() == [k * size + i for k in range(10) for i in (97, 98, 99)]
+    assert np.shares_memory(counts.some(slice(27, 30)).gather(ReusedMemory()), blocks[-1])
 
 
 def test_frames_that_lie_one_behind_the_other_are_not_copied():
