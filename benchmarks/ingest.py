@@ -28,12 +28,12 @@ BEHIND_S = 0.25
 
 
 def eiger(effort: Effort) -> Iterator[Row]:
-    series = eiger_series(600 if effort.quick else 3000)
+    series = eiger_series(600 if effort.quick else 12_000)
     yield from _rows(series, 128, effort, "ingest 512x1028 u16, 128x128 region", "3 kHz is asked for")
 
 
 def selun(effort: Effort) -> Iterator[Row]:
-    series = selun_series(12_000 if effort.quick else 60_000)
+    series = selun_series(12_000 if effort.quick else 150_000)
     meaning = "one frame per message, 110 kHz is the published rate"
     yield from _rows(series, None, effort, "ingest 96x96 u8", meaning)
 
