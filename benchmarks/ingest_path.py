@@ -14,7 +14,7 @@ from benchmarks.sender import Sender
 from streamptycho import detectors
 from streamptycho.config import Config
 from streamptycho.messages import Array, FrameBlock, Message, RawBlock, RawRecord
-from streamptycho.recording.stream_log import LogTail, StreamLogReader, StreamLogWriter
+from streamptycho.recording.stream_log import StreamLogReader, StreamLogWriter
 from streamptycho.runtime.bulk_receive import BulkReceiver, Room, function_addresses
 from streamptycho.stages.gathering import Gathering
 from streamptycho.stages.ingest import IngestStage
@@ -48,8 +48,8 @@ class Instrument:
 
     def __init__(self, sender: Sender, plan: list[FromPositions]) -> None:
         self._sender, self._plan, self._done = sender, plan, 0
-        functions = function_addresses()
-        self._receivers = [BulkReceiver(socket, functions) for socket in sender.sockets]
+        self._receivers = sender.receivers
+        self._sockets = sender.sockets
         self.taken = self.taken_bytes = self.handled_bytes = 0
 
     def poll(self, timeout_s: float) -> Iterator[RawRecord | RawBlock]:
@@ -81,8 +81,8 @@ class Instrument:
 
     def receive_into(self, lender: Room | None) -> None:
         """Let messages lie where `lender` says."""
-        for receiver in self._receivers:
-            receiver.receive_into(lender)
+        functions = function_addresses()
+        self._receivers = [BulkReceiver(socket, functions, lender) for socket in self._sockets]
 
     def missing(self) -> None:
         """Nothing is missing."""
@@ -104,8 +104,8 @@ def through_log(
         If the log was not written.
     """
     client: Any = Instrument(sender, plan)
-    stage = IngestStage(config)
-    tail = LogTail()
+    stage = IngestStage(config, memory=sender.memory)
+    tail = sender.begin_log()
     recorder = Recorder(client, StreamLogWriter(path, tail=tail), sync_s=1.0, connect_timeout_s=None)
     recorder.start()
     with StreamLogReader(path, tail) as log:
@@ -130,7 +130,7 @@ def without_log(sender: Sender, config: Config, plan: list[FromPositions], messa
 
     With the pauses that the recorder makes.
     """
-    client, stage, gathering = Instrument(sender, plan), IngestStage(config), Gathering()
+    client, stage, gathering = Instrument(sender, plan), IngestStage(config, memory=sender.memory), Gathering()
     taken_at = time.monotonic()
     while not stage.finished:
         nothing_follows = client.taken == messages
@@ -163,7 +163,7 @@ def decoding_alone(sender: Sender, config: Config, messages: int) -> None:
     WrongResult
         If not every message but the first and the last was a frame.
     """
-    decoder: Any = detectors.decoder(config.detector)
+    decoder: Any = detectors.decoder(config.detector, sender.memory)
     ring: Array | None = None
     frames = 0
     for block in _received(sender, messages):
@@ -180,7 +180,7 @@ def decoding_alone(sender: Sender, config: Config, messages: int) -> None:
 
 def _received(sender: Sender, messages: int) -> Iterator[RawBlock]:
     """Yield all messages in blocks, with the pauses that the recorder makes."""
-    receiver, gathering = BulkReceiver(sender.socket, function_addresses()), Gathering()
+    (receiver,), gathering = sender.receivers, Gathering()
     left, taken_at = messages, time.monotonic()
     while left:
         block = receiver.receive(1) if receiver.holds_message or sender.wait() else None

@@ -11,6 +11,7 @@ ZeroMQ Message Transport Protocol 3.0: https://rfc.zeromq.org/spec/23/
 
 from __future__ import annotations
 
+import mmap
 import select
 import socket
 import subprocess
@@ -25,23 +26,37 @@ from pathlib import Path
 import numpy as np
 import zmq
 
+from streamptycho.memory import ReusedMemory, fresh
+from streamptycho.recording.stream_log import LogTail
+from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
+
 HIGH_WATER_MARK = 4096
 TIMEOUT_S = 20.0
 PACE_S = 0.001
 LISTENING = "@"
 PIECES_AT_ONCE = 1024
 OWN_BYTES = 448
+MOST_PIECES = 16
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x04PUSH"
 
 
 class Sender:
-    """The other end: starts the process and receives what it sends, over one connection or several."""
+    """The other end: receives what the sending process sends, over one connection or several.
+
+    `receivers`, `memory` for frames and that of a log are kept from one series to the next, as a service has them
+    before a series begins: memory that is new to this machine comes slowly, and that is not what is measured.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], sockets: Sequence[zmq.Socket[bytes]]) -> None:
         self._process = process
         self.sockets = sockets
         self.socket = sockets[0]
+        functions = function_addresses()
+        self.receivers = [BulkReceiver(socket_, functions) for socket_ in sockets]
+        self.memory = ReusedMemory()
+        self._pieces: list[mmap.mmap] = []
+        self._pieces_used = 0
         self._poller = zmq.Poller()
         for socket_ in sockets:
             self._poller.register(socket_, zmq.POLLIN)
@@ -51,6 +66,19 @@ class Sender:
         assert self._process.stdin is not None
         self._process.stdin.write(b"%r\n" % rate_hz)
         self._process.stdin.flush()
+
+    def begin_log(self) -> LogTail:
+        """Return the memory of a new log: that of the one before, which nobody reads any more."""
+        self._pieces_used = 0
+        return LogTail(allocate=self._piece)
+
+    def _piece(self, size: int) -> mmap.mmap:
+        if self._pieces_used == MOST_PIECES:
+            return fresh(size)
+        if self._pieces_used == len(self._pieces):
+            self._pieces.append(fresh(size))
+        self._pieces_used += 1
+        return self._pieces[self._pieces_used - 1]
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Wait for a message; whether there is one."""
