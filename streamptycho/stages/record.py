@@ -63,8 +63,7 @@ class LogFeed:
             if self._pending is None:
                 self._sleep(min(timeout_s, AT_END_S))
                 return None
-        first = self._pending.record(0) if isinstance(self._pending, RawBlock) else self._pending
-        wait_s = self._due(first) - self._clock()
+        wait_s = self._due(self._pending) - self._clock()
         if wait_s > timeout_s:
             self._sleep(timeout_s)
             return None
@@ -84,12 +83,17 @@ class LogFeed:
     def close(self) -> None:
         """Nothing to release: the log belongs to whoever opened it."""
 
-    def _due(self, record: RawRecord) -> float:
-        if self._speed is None or record.kind == "configuration":
+    def _due(self, first: RawRecord | RawBlock) -> float:
+        """Return when the record, or the first of a block, is due."""
+        if isinstance(first, RawBlock):
+            kind, received_ns = RECORD_KINDS[first.kind[0]], int(first.received_ns[0])
+        else:
+            kind, received_ns = first.kind, first.received_ns
+        if self._speed is None or kind == "configuration":
             return self._clock()
         if self._first_ns is None:
-            self._first_ns, self._began = record.received_ns, self._clock()
-        return self._began + (record.received_ns - self._first_ns) * 1e-9 / self._speed
+            self._first_ns, self._began = received_ns, self._clock()
+        return self._began + (received_ns - self._first_ns) * 1e-9 / self._speed
 
     def _count_due(self, block: RawBlock) -> int:
         """Return how many of the first records of a block are due, one at least."""
