@@ -76,6 +76,9 @@ class Message:
                 view.flags.writeable = False
                 object.__setattr__(self, name, view)
 
+    def check(self) -> None:
+        """Raise ValueError if fields do not fit each other: for what another process made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RawRecord(Message):
@@ -99,11 +102,6 @@ class RawBlock(Message):
     Record k has its number in `RECORD_SOURCES` and `RECORD_KINDS` in `source` and `kind` (R,) uint8, `sequence` and
     `received_ns` (R,) int64. Its parts are those from `first_part[k]` to `first_part[k + 1]`, (R + 1,) int64, and part
     p is `data[spans[p, 0]:spans[p, 1]]`, (P, 2) int64 and (B,) uint8; other bytes of `data` mean nothing.
-
-    Raises
-    ------
-    ValueError
-        If a part lies outside `data`, or the arrays do not fit each other.
     """
 
     source: Array
@@ -114,8 +112,8 @@ class RawBlock(Message):
     spans: Array
     data: Array
 
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
+    def check(self) -> None:
+        """Raise ValueError if a part lies outside `data`, or the arrays do not fit each other."""
         records, spans, first = len(self.source), self.spans, self.first_part
         columns = (self.source, self.kind, self.sequence, self.received_ns)
         if any(column.shape != (records,) for column in columns) or first.shape != (records + 1,):

@@ -119,7 +119,9 @@ def decode(parts: Sequence[Buffer], borrow: Borrow | None = None) -> Message:
                 values[item.name] = _restore(hints[item.name], values[item.name])
         if arrays or blobs or next(buffers, None) is not None:
             raise WireError(f"{name} has more parts than fields")
-        return kind(**values)
+        message = kind(**values)
+        message.check()
+        return message
     except WireError:
         raise
     except (TypeError, ValueError, StopIteration, RuntimeError) as error:

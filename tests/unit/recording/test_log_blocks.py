@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamptycho.messages import RECORD_KINDS, RECORD_SOURCES, RawBlock, RawRecord
 from streamptycho.recording import log_kernels
 from streamptycho.recording.stream_log import DiskFullError, StreamLogError, StreamLogReader, StreamLogWriter
+from streamptycho.wire import WireError, decode, encode
 
 PARTS = st.lists(st.binary(max_size=40), max_size=4)
 RECORDS = st.lists(
@@ -169,7 +170,7 @@ def test_the_checksum_is_that_of_zlib(data, start):
         {"data": np.zeros(5, np.int8)},
     ],
 )
-def test_a_block_whose_parts_lie_elsewhere_is_refused(change):
+def test_a_block_of_another_process_whose_parts_lie_elsewhere_is_refused(change):
     good = {
         "source": np.array([0], np.uint8),
         "kind": np.array([0], np.uint8),
@@ -179,6 +180,6 @@ def test_a_block_whose_parts_lie_elsewhere_is_refused(change):
         "spans": np.array([[0, 5]]),
         "data": np.zeros(5, np.uint8),
     }
-    RawBlock(**good)
-    with pytest.raises(ValueError, match="block"):
-        RawBlock(**{**good, **change})
+    assert len(decode(encode(RawBlock(**good)))) == 1
+    with pytest.raises(WireError, match="block"):
+        decode(encode(RawBlock(**{**good, **change})))
