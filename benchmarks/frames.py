@@ -57,9 +57,12 @@ def eiger_series(n_frames: int, *, protocol: str = "dectris_stream2") -> Series:
     return _series(config.model_copy(update={"detector": detector}), counts, n_frames)
 
 
-def selun_series(n_frames: int) -> Series:
-    """Return a series of 96 x 96 pixels of 8 bit at the exposure published for 110 kHz."""
-    config, counts = _selun_counts()
+def selun_series(n_frames: int, *, background: float = 0.01) -> Series:
+    """Return a series of 96 x 96 pixels of 8 bit at the exposure published for 110 kHz, with scattered counts a pixel.
+
+    Almost all pixels are empty and a frame takes 1 kB. With a background of 8 hardly any is, and it takes 5.3 kB.
+    """
+    config, counts = _selun_counts(background)
     return _series(config, counts, n_frames)
 
 
@@ -81,8 +84,8 @@ def _eiger_counts() -> tuple[Config, Array]:
 
 
 @functools.cache
-def _selun_counts() -> tuple[Config, Array]:
-    return _counts(load(CONFIGS / "i13-1_selun_110khz.yaml"), background=0.01)
+def _selun_counts(background: float) -> tuple[Config, Array]:
+    return _counts(load(CONFIGS / "i13-1_selun_110khz.yaml"), background)
 
 
 def _counts(config: Config, background: float) -> tuple[Config, Array]:

@@ -25,6 +25,7 @@ from streamptycho.messages import Array, DiffractionBatch, Message
 
 ROWS_AHEAD = 2
 BEHIND_S = 0.25
+FULL = 8.0
 
 
 def eiger(effort: Effort) -> Iterator[Row]:
@@ -38,6 +39,12 @@ def selun(effort: Effort) -> Iterator[Row]:
     yield from _rows(series, None, effort, "ingest 96x96 u8", meaning)
 
 
+def selun_full(effort: Effort) -> Iterator[Row]:
+    series = selun_series(12_000 if effort.quick else 150_000, background=FULL)
+    meaning = "one frame per message; 5.3 kB a frame, none of its pixels empty"
+    yield from _rows(series, None, effort, "ingest 96x96 u8, full frames", meaning)
+
+
 def large(effort: Effort) -> Iterator[Row]:
     series = large_series(20 if effort.quick else 60)
     yield from _rows(series, 1024, effort, "ingest 4362x4148 u16, 1024x1024 region", "130 Hz is the fastest EIGER2 16M")
@@ -49,6 +56,11 @@ def eiger_paced(effort: Effort) -> Iterator[Row]:
 
 def selun_paced(effort: Effort) -> Iterator[Row]:
     yield _paced(selun_series(110_000 if effort.quick else 330_000), None, 110e3, effort, "96x96 u8")
+
+
+def selun_full_paced(effort: Effort) -> Iterator[Row]:
+    series = selun_series(110_000 if effort.quick else 330_000, background=FULL)
+    yield _paced(series, None, 110e3, effort, "96x96 u8, full frames")
 
 
 def eiger_connections(effort: Effort) -> Iterator[Row]:
