@@ -30,6 +30,7 @@ CASES = (
     Case("decode-whole", decode.eiger_whole),
     Case("decode-region", decode.eiger_region),
     Case("decode-u8", decode.selun_whole),
+    Case("decode-u8-full", decode.selun_full),
     Case("decode-16m", decode.large_shared),
     Case("decode-stream1", decode_stream1.eiger_whole),
     Case("ingest-region", ingest.eiger),
