@@ -20,6 +20,7 @@ from streamptycho.simulation.capture import Capture
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DISTINCT_FRAMES = 16
 EPOCH_S = 1_700_000_000.0
+POSITIONS_EVERY_S = 0.1
 _MARK = 0x0123456789ABCDEF
 
 
@@ -27,8 +28,8 @@ _MARK = 0x0123456789ABCDEF
 class Series:
     """One series as a detector sends it: `images` are messages of which each is a tuple of parts.
 
-    `counts` (K, H, W) are the distinct frames, which repeat; `rows` the bytes of the PandABox, one piece per
-    `frames_per_piece` frames, after `rows_header`.
+    `counts` (K, H, W) are the distinct frames, which repeat; `rows` the bytes of the PandABox, after `rows_header`: as
+    a real one does, it sends ten times a second what it captured, piece k when `frames_before[k]` frames were taken.
     """
 
     config: Config
@@ -38,7 +39,7 @@ class Series:
     end: tuple[bytes, ...]
     rows_header: bytes
     rows: list[bytes]
-    frames_per_piece: int
+    frames_before: list[int]
 
     @property
     def image_bytes(self) -> float:
@@ -54,7 +55,7 @@ def eiger_series(n_frames: int, *, protocol: str = "dectris_stream2") -> Series:
     """
     config, counts = _eiger_counts()
     detector = config.detector.model_copy(update={"protocol": protocol})
-    return _series(config.model_copy(update={"detector": detector}), counts, n_frames)
+    return _series(config.model_copy(update={"detector": detector}), counts, n_frames, 2874)
 
 
 def selun_series(n_frames: int, *, background: float = 0.01) -> Series:
@@ -63,7 +64,7 @@ def selun_series(n_frames: int, *, background: float = 0.01) -> Series:
     Almost all pixels are empty and a frame takes 1 kB. With a background of 8 hardly any is, and it takes 5.3 kB.
     """
     config, counts = _selun_counts(background)
-    return _series(config, counts, n_frames)
+    return _series(config, counts, n_frames, 110e3)
 
 
 def large_series(n_frames: int) -> Series:
@@ -72,7 +73,7 @@ def large_series(n_frames: int) -> Series:
     rows, columns = 4362, 4148
     down, across = -(-rows // counts.shape[1]), -(-columns // counts.shape[2])
     wide = np.tile(counts[:2], (1, down, across))[:, :rows, :columns]
-    return _series(config, np.ascontiguousarray(wide), n_frames)
+    return _series(config, np.ascontiguousarray(wide), n_frames, 130)
 
 
 @functools.cache
@@ -100,7 +101,7 @@ def _counts(config: Config, background: float) -> tuple[Config, Array]:
     return config, np.where(counts == top, top, np.minimum(counts + scattered, top - 1)).astype(counts.dtype)
 
 
-def _series(config: Config, counts: Array, n_frames: int, frames_per_piece: int = 64) -> Series:
+def _series(config: Config, counts: Array, n_frames: int, published_hz: float) -> Series:
     simulation = config.simulation
     assert simulation is not None
     period_s = 1 / simulation.rate_hz
@@ -122,7 +123,8 @@ def _series(config: Config, counts: Array, n_frames: int, frames_per_piece: int 
     capture = Capture(config.positions)
     begin_s = period_s * np.arange(n_frames)
     xy_m = scan_xy_m(n_frames)
-    pieces = [slice(first, first + frames_per_piece) for first in range(0, n_frames, frames_per_piece)]
+    size = round(POSITIONS_EVERY_S * published_hz)
+    pieces = [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
     gate_s = np.full(n_frames, exposure_s)
     return Series(
         config=config,
@@ -132,7 +134,7 @@ def _series(config: Config, counts: Array, n_frames: int, frames_per_piece: int 
         end=tuple(messages.end(series=1)[0]),
         rows_header=capture.encoder.header(arm_epoch_s=EPOCH_S),
         rows=[capture.rows(begin_s[p] + exposure_s / 2, xy_m[p], 0.0, gate_s[p]) for p in pieces],
-        frames_per_piece=frames_per_piece,
+        frames_before=[piece.stop for piece in pieces],
     )
 
 

@@ -23,7 +23,6 @@ from streamptycho.config import Config, RegionConfig
 from streamptycho.detectors.compression import decompress as own_decompress
 from streamptycho.messages import Array, DiffractionBatch, Message
 
-ROWS_AHEAD = 2
 BEHIND_S = 0.25
 FULL = 8.0
 
@@ -224,10 +223,10 @@ def _sender_of(series: Series, connections: int = 1) -> Iterator[tuple[Sender, P
 
 
 def plan_of(series: Series) -> list[FromPositions]:
-    """Return the positions of a series, which come a little before the frames."""
+    """Return the positions of a series, which come behind their frames."""
     start = [FromPositions(0, "connected"), FromPositions(0, "data", series.rows_header)]
-    size = series.frames_per_piece
-    return start + [FromPositions((k - ROWS_AHEAD) * size, "data", rows) for k, rows in enumerate(series.rows)]
+    pieces = zip(series.frames_before, series.rows, strict=True)
+    return start + [FromPositions(frames, "data", rows) for frames, rows in pieces]
 
 
 def _check(outputs: Iterable[Message], frames: int, name: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.clock import spread
 from benchmarks.frames import Series, eiger_series, selun_series
-from benchmarks.ingest import ROWS_AHEAD, configured
+from benchmarks.ingest import configured
 from benchmarks.row import Effort, NotMeasurable, Row, WrongResult
 from benchmarks.sender import LISTENING, kept
 from streamptycho.config import Config, dump
@@ -124,9 +124,8 @@ class _Running:
 
     def _send_rows(self, rate_hz: float) -> None:
         began = time.perf_counter()
-        for k, rows in enumerate(self._series.rows):
-            due_s = (k - ROWS_AHEAD) * self._series.frames_per_piece / rate_hz
-            time.sleep(max(0.0, due_s - (time.perf_counter() - began)))
+        for frames, rows in zip(self._series.frames_before, self._series.rows, strict=True):
+            time.sleep(max(0.0, frames / rate_hz - (time.perf_counter() - began)))
             self._positions.sendall(rows)
 
 
