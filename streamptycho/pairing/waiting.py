@@ -9,6 +9,7 @@ import numpy as np
 
 from streamptycho.memory import ReusedMemory, as_one
 from streamptycho.messages import Array
+from streamptycho.pairing.frame_copies import copy_frames
 
 _UNSEEN, _DONE, _FIRST_PLACE = range(3)
 _AT_LEAST = 1024
@@ -57,9 +58,10 @@ class Counts:
                 return whole
             return np.concatenate(runs, out=memory.empty((len(self), *runs[0].shape[1:]), runs[0].dtype))
         out = memory.empty((len(self), *self.blocks[0].shape[1:]), self.blocks[0].dtype)
-        # One by one: indexing with arrays would copy twice.
-        for to, (block, at) in enumerate(zip(self.block.tolist(), self.at.tolist(), strict=True)):
-            out[to] = self.blocks[block][at]
+        blocks = [block if block[0].flags.c_contiguous else np.ascontiguousarray(block) for block in self.blocks]
+        first = np.array([block.ctypes.data for block in blocks])
+        apart = np.array([block.strides[0] for block in blocks])
+        copy_frames(first[self.block] + self.at * apart[self.block], self.frame_bytes, out.ctypes.data)
         return out
 
     @classmethod

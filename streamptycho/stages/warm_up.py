@@ -9,6 +9,7 @@ import numpy as np
 from streamptycho.config import Config, DetectorConfig, RegionConfig
 from streamptycho.detectors import ENCODERS, encoder
 from streamptycho.messages import RECORD_KINDS, RECORD_SOURCES, RawBlock
+from streamptycho.pairing import frame_copies
 from streamptycho.stages.ingest import IngestStage
 
 SIDE_PX = 32
@@ -18,6 +19,7 @@ DTYPES = ("uint8", "uint16", "uint32")
 
 def warm_up(config: Config) -> None:
     """Decode a few frames that nobody sees, of all widths of pixels, in the protocol of the beamline."""
+    frame_copies.load()
     if config.detector.protocol not in ENCODERS.names():
         return
     for dtype in DTYPES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,19 @@ def test_a_frame_that_waits_does_not_hold_the_memory_of_its_block():
     (left,) = waiting._blocks.values()
     assert len(left) == 1
     assert waiting.take(np.array([437]))[0].gather(ReusedMemory())[0, 0, 0] == 437
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+def test_frames_that_lie_apart_are_copied_in_order(dtype):
+    rng = np.random.default_rng(3)
+    large = rng.integers(0, 250, (40, 6, 10)).astype(dtype)
+    blocks = (large[:20], large[20:, :, ::2].copy(), large[::-2, :, :5], large[5:30, 1:4, :5])
+    shaped = tuple(block[:, :3, :5] for block in blocks)
+    block = rng.integers(0, 4, 500)
+    at = rng.integers(0, np.array([len(piece) for piece in shaped])[block])
+    gathered = Counts(shaped, block, at).gather(ReusedMemory())
+    assert gathered.dtype == np.dtype(dtype)
+    assert np.array_equal(gathered, np.array([shaped[b][a] for b, a in zip(block, at, strict=True)]))
 
 
 def test_the_last_frames_of_a_block_stay_where_they_lie_until_many_blocks_have_a_few():
