@@ -44,11 +44,13 @@ class ReusedMemory:
     def __init__(self, kept_bytes: int = KEPT_BYTES, allocate: Callable[[int], mmap.mmap] = fresh) -> None:
         self._kept_bytes, self._allocate = kept_bytes, allocate
         self._held: list[tuple[mmap.mmap, Callable[[], Array | None]]] = []
+        self._held_bytes = 0
 
     def prepare(self, size: int, count: int) -> None:
         """Allocate now what `count` arrays of a size will need: where memory comes slowly, it must not later."""
         room = 1 << (size - 1).bit_length()
         self._held += [(self._allocate(room), lambda: None) for _ in range(count)]
+        self._held_bytes += room * count
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array of any content. Small ones are new."""
@@ -57,11 +59,15 @@ class ReusedMemory:
             return np.empty(shape, dtype)
         room = 1 << (size - 1).bit_length()
         idle = next((k for k, (memory, seen) in enumerate(self._held) if len(memory) == room and seen() is None), None)
-        memory = self._allocate(room) if idle is None else self._held.pop(idle)[0]
+        if idle is None:
+            memory = self._allocate(room)
+            self._held_bytes += room
+        else:
+            memory = self._held.pop(idle)[0]
         whole = np.frombuffer(memory, np.uint8)
         self._held.insert(0, (memory, weakref.ref(whole)))
-        while sum(len(memory) for memory, _ in self._held) > max(self._kept_bytes, room):
-            self._held.pop()
+        while self._held_bytes > max(self._kept_bytes, room):
+            self._held_bytes -= len(self._held.pop()[0])
         return whole[:size].view(dtype).reshape(shape)
 
 
