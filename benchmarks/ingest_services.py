@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.clock import spread
 from benchmarks.frames import Series, eiger_series, selun_series
 from benchmarks.ingest import configured
+from benchmarks.push import LISTENING, kept
 from benchmarks.row import Effort, NotMeasurable, Row, WrongResult
-from benchmarks.sender import LISTENING, kept
 from streamptycho.config import Config, dump
 from streamptycho.messages import DiffractionBatch
 from streamptycho.runtime.sockets import PullSource, free_ports
@@ -142,7 +142,7 @@ def _running(series: Series, config: Config, shared_memory: bool) -> Iterator[_R
         (folder / "beamline.yaml").write_text(dump(config))
         messages = kept([series.start, *series.images, series.end], folder / "series.npz")
         os.sync()
-        command = [sys.executable, "-m", "benchmarks.sender", str(messages), f"{LISTENING}127.0.0.1:{detector}"]
+        command = [sys.executable, "-m", "benchmarks.push", str(messages), f"{LISTENING}127.0.0.1:{detector}"]
         sender = opened.enter_context(_process(command, stdin=subprocess.PIPE))
         _wait_for(detector)
         services = {
