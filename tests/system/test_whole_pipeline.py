@@ -160,7 +160,7 @@ def test_ctrl_c_finishes_what_was_measured_however_long_the_volume_takes(tmp_pat
         tmp_path,
         simulation={"projections": 40},
         projections={"count": 40},
-        tomography={"final_volume": "tv", "tv_rounds": 300},
+        tomography={"final_volume": "tv", "tv_rounds": 1500},
         pipeline={"drain_timeout_s": 3.0},
     )
     run = Run("demo", "--config", config, "--out", out, "--no-monitor", "--json")
