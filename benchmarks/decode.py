@@ -10,7 +10,7 @@ import cbor2
 import numpy as np
 
 from benchmarks.clock import by_turns, compared
-from benchmarks.frames import Series, eiger_series, large_series, selun_series
+from benchmarks.frames import FULL, Series, eiger_series, large_series, selun_series
 from benchmarks.row import Effort, Row, WrongResult
 from streamptycho.config import DetectorConfig, RegionConfig
 from streamptycho.detectors import BlockDecoder, compression, decoder
@@ -39,7 +39,7 @@ def selun_whole(effort: Effort) -> Iterator[Row]:
 
 
 def selun_full(effort: Effort) -> Iterator[Row]:
-    series = selun_series(1500, background=8.0)
+    series = selun_series(1500, background=FULL)
     meaning = "the same, but 5.3 kB a frame: none of its pixels is empty"
     yield from _rows(series, None, effort, "decode 96x96 u8, full frames", meaning)
 

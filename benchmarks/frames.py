@@ -21,6 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DISTINCT_FRAMES = 16
 EPOCH_S = 1_700_000_000.0
 POSITIONS_EVERY_S = 0.1
+FULL = 8.0
 _MARK = 0x0123456789ABCDEF
 
 
@@ -61,7 +62,7 @@ def eiger_series(n_frames: int, *, protocol: str = "dectris_stream2") -> Series:
 def selun_series(n_frames: int, *, background: float = 0.01) -> Series:
     """Return a series of 96 x 96 pixels of 8 bit at the exposure published for 110 kHz, with scattered counts a pixel.
 
-    Almost all pixels are empty and a frame takes 1 kB. With a background of 8 hardly any is, and it takes 5.3 kB.
+    Almost all pixels are empty and a frame takes 1 kB. With a background of `FULL` hardly any is, and it takes 5.3 kB.
     """
     config, counts = _selun_counts(background)
     return _series(config, counts, n_frames, 110e3)

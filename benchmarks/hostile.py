@@ -47,7 +47,7 @@ SLOW = {"dectris_stream2-blocks": 10_000, "ingest": 10_000}
 WARM_UP = 2_000
 LARGEST_GROWTH_MB = 200.0
 # What is kept on purpose is bounded, and may fill up in the second half: series that wait, late ones, names.
-KEPT_OBJECTS = 35_000
+KEPT_OBJECTS = 10_000
 KEPT_OBJECTS_PER_MESSAGE = 0.1
 SEED = 1
 

@@ -15,7 +15,7 @@ import cbor2
 import numpy as np
 
 from benchmarks.clock import by_turns, compared, spread
-from benchmarks.frames import Series, eiger_series, large_series, selun_series
+from benchmarks.frames import FULL, Series, eiger_series, large_series, selun_series
 from benchmarks.ingest_path import FromPositions, decoding_alone, socket_alone, through_log, without_log
 from benchmarks.row import Effort, Row, WrongResult
 from benchmarks.sender import Sender, sending
@@ -24,7 +24,6 @@ from streamptycho.detectors.compression import decompress as own_decompress
 from streamptycho.messages import Array, DiffractionBatch, Message
 
 BEHIND_S = 0.25
-FULL = 8.0
 
 
 def eiger(effort: Effort) -> Iterator[Row]:

@@ -17,7 +17,7 @@ from streamptycho.recording.stream_log import LogTail
 from streamptycho.runtime.bulk_receive import BulkReceiver, function_addresses
 
 HIGH_WATER_MARK = 4096
-MOST_PIECES = 16
+MOST_SLABS = 16
 
 
 class Sender:
@@ -32,13 +32,13 @@ class Sender:
         self.sockets = sockets
         self.socket = sockets[0]
         functions = function_addresses()
-        self.receivers = [BulkReceiver(socket_, functions) for socket_ in sockets]
+        self.receivers = [BulkReceiver(socket, functions) for socket in sockets]
         self.memory = ReusedMemory()
-        self._pieces: list[mmap.mmap] = []
-        self._pieces_used = 0
+        self._slabs: list[mmap.mmap] = []
+        self._slabs_used = 0
         self._poller = zmq.Poller()
-        for socket_ in sockets:
-            self._poller.register(socket_, zmq.POLLIN)
+        for socket in sockets:
+            self._poller.register(socket, zmq.POLLIN)
 
     def send_all(self, rate_hz: float = 0.0) -> None:
         """Have the whole series sent once, at a rate, or as fast as it is received."""
@@ -48,16 +48,16 @@ class Sender:
 
     def begin_log(self) -> LogTail:
         """Return the memory of a new log: that of the one before, which nobody reads any more."""
-        self._pieces_used = 0
-        return LogTail(allocate=self._piece)
+        self._slabs_used = 0
+        return LogTail(allocate=self._slab)
 
-    def _piece(self, size: int) -> mmap.mmap:
-        if self._pieces_used == MOST_PIECES:
+    def _slab(self, size: int) -> mmap.mmap:
+        if self._slabs_used == MOST_SLABS:
             return fresh(size)
-        if self._pieces_used == len(self._pieces):
-            self._pieces.append(fresh(size))
-        self._pieces_used += 1
-        return self._pieces[self._pieces_used - 1]
+        if self._slabs_used == len(self._slabs):
+            self._slabs.append(fresh(size))
+        self._slabs_used += 1
+        return self._slabs[self._slabs_used - 1]
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Wait for a message; whether there is one."""
@@ -82,11 +82,11 @@ def sending(messages: Sequence[tuple[bytes, ...]], folder: Path, connections: in
     series = kept(messages, folder / f"series-{connections}.npz")
     with zmq.Context(connections) as context, ExitStack() as opened:
         sockets = [opened.enter_context(context.socket(zmq.PULL)) for _ in range(connections)]
-        for number, socket_ in enumerate(sockets):
-            socket_.linger = 0
-            socket_.rcvhwm = HIGH_WATER_MARK // connections
-            socket_.setsockopt(zmq.AFFINITY, 1 << number)
-        ports = [socket_.bind_to_random_port("tcp://127.0.0.1") for socket_ in sockets]
+        for number, socket in enumerate(sockets):
+            socket.linger = 0
+            socket.rcvhwm = HIGH_WATER_MARK // connections
+            socket.setsockopt(zmq.AFFINITY, 1 << number)
+        ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in sockets]
         command = [sys.executable, "-m", "benchmarks.push", str(series), *(f"127.0.0.1:{port}" for port in ports)]
         root = Path(__file__).resolve().parents[1]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) as process:
